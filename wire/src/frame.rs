@@ -1,0 +1,390 @@
+//! Op frames: what a data packet holds after its header.
+//!
+//! Every frame begins at a multiple of eight bytes with `{kind u8, flags u8, length u16, op u32}`;
+//! `length` counts the frame's own bytes without the padding to the next frame. Small frames share
+//! packets and never straddle them. A request whose payload does not fit one packet, and a reply
+//! whose data does not, travel as several frames that each carry the whole header and an offset, so
+//! they may arrive in any order and the first to arrive can start the op.
+//!
+//! ```text
+//! request   0 kind 1 | flags | length u16 | op u32
+//!           8 kernel u16 | stream u16 | sequence u32
+//!          16 rkey: export u16, generation u16, secret u64
+//!          28 budget_us u32
+//!          32 reply_capacity u32 | payload_length u32
+//!          40 payload_offset u32 | argument_length u16 | reserved u16
+//!          48 arguments, padded to 8, then this frame's part of the payload
+//! reply     0 kind 2 | flags | length u16 | op u32
+//!           8 status u16 | fate u8 | reserved u8 | offset u32
+//!          16 total u32 | service_ns u32
+//!          24 data
+//! pad       0 kind 0: the rest of the packet means nothing
+//! ```
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Ref, Unaligned};
+
+use crate::{Fate, KernelId, OpId, Rkey, Status};
+
+const KIND_PAD: u8 = 0;
+const KIND_REQUEST: u8 = 1;
+const KIND_REPLY: u8 = 2;
+
+/// Length of a request frame's fixed part in bytes.
+pub const REQUEST_BYTES: usize = 48;
+/// Length of a reply frame's fixed part in bytes.
+pub const REPLY_BYTES: usize = 24;
+/// The longest arguments that an op can have, in bytes.
+pub const MAX_ARGUMENT_BYTES: usize = 512;
+
+bitflags::bitflags! {
+    /// Properties of a request.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct RequestFlags: u8 {
+        /// Start only after all earlier ops of the stream have finished.
+        const FENCE = 1;
+    }
+}
+
+/// A request frame's fixed part as it stands in the packet.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RequestLayout {
+    kind: u8,
+    flags: u8,
+    length: U16,
+    op: U32,
+    kernel: U16,
+    stream: U16,
+    sequence: U32,
+    rkey: Rkey,
+    budget_us: U32,
+    reply_capacity: U32,
+    payload_length: U32,
+    payload_offset: U32,
+    argument_length: U16,
+    reserved: U16,
+}
+
+/// A reply frame's fixed part as it stands in the packet.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct ReplyLayout {
+    kind: u8,
+    flags: u8,
+    length: U16,
+    op: U32,
+    status: U16,
+    fate: u8,
+    reserved: u8,
+    offset: U32,
+    total: U32,
+    service_ns: U32,
+}
+
+const _: () = assert!(size_of::<RequestLayout>() == REQUEST_BYTES);
+const _: () = assert!(size_of::<ReplyLayout>() == REPLY_BYTES);
+
+/// What a request frame says, its arguments and payload aside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Request {
+    /// The initiator's name for the op; the reply repeats it.
+    pub op: OpId,
+    /// What to run.
+    pub kernel: KernelId,
+    /// Order matters only within a stream.
+    pub stream: u16,
+    /// The op's place in its stream.
+    pub sequence: u32,
+    /// Properties.
+    pub flags: RequestFlags,
+    /// The right to the memory.
+    pub rkey: Rkey,
+    /// How long the initiator will still wait, in microseconds, when the packet was first sent.
+    pub budget_us: u32,
+    /// How many bytes of reply the initiator has a place for.
+    pub reply_capacity: u32,
+    /// Length of the whole payload in bytes.
+    pub payload_length: u32,
+    /// Where in the payload this frame's part begins.
+    pub payload_offset: u32,
+}
+
+/// What a reply frame says, its data aside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reply {
+    /// The op that is answered.
+    pub op: OpId,
+    /// How it ended.
+    pub status: Status,
+    /// What is known of its effect.
+    pub fate: Fate,
+    /// Where in the reply this frame's data begins.
+    pub offset: u32,
+    /// Length of the whole reply in bytes.
+    pub total: u32,
+    /// How long the op was in the target's hands, in nanoseconds, saturating.
+    pub service_ns: u32,
+}
+
+/// One frame of a packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Frame<'a> {
+    /// A request, its arguments, and its part of the payload.
+    Request(Request, &'a [u8], &'a [u8]),
+    /// A reply and its part of the data.
+    Reply(Reply, &'a [u8]),
+}
+
+/// Why bytes are not a frame. The packet passed its checksum, so its sender is broken or hostile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedFrame {
+    /// Unknown kind.
+    #[error("op frame of unknown kind {found}")]
+    Kind {
+        /// The kind it says.
+        found: u8,
+    },
+    /// The frame says it is longer than what is left of the packet, or shorter than its header.
+    #[error("op frame of {found} bytes where between {least} and {most} can be")]
+    Length {
+        /// The length it says.
+        found: usize,
+        /// The least it could be.
+        least: usize,
+        /// What is left of the packet.
+        most: usize,
+    },
+    /// The parts do not fit: arguments longer than the frame, or payload past its end.
+    #[error("op frame whose parts do not fit its length")]
+    Parts,
+    /// An unknown status or fate.
+    #[error("reply with unknown status {status} or fate {fate}")]
+    Code {
+        /// The status it says.
+        status: u16,
+        /// The fate it says.
+        fate: u8,
+    },
+}
+
+/// Goes through the frames of a packet's body. After an error it ends.
+#[derive(Clone, Debug)]
+pub struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    /// Over the bytes after a data packet's header.
+    #[inline]
+    pub fn new(body: &'a [u8]) -> Self {
+        Frames { rest: body }
+    }
+
+    #[inline]
+    fn parse(&mut self) -> Result<Frame<'a>, MalformedFrame> {
+        let bytes = self.rest;
+        let kind = bytes[0];
+        let least = match kind {
+            KIND_REQUEST => REQUEST_BYTES,
+            KIND_REPLY => REPLY_BYTES,
+            found => return Err(MalformedFrame::Kind { found }),
+        };
+        let most = bytes.len();
+        let found = usize::from(u16::from_le_bytes([bytes[2], bytes[3]]));
+        if most < least || found < least || found > most {
+            return Err(MalformedFrame::Length { found, least, most });
+        }
+        let frame = &bytes[..found];
+        self.rest = bytes.get(padded(found)..).unwrap_or_default();
+        if kind == KIND_REQUEST { parse_request(frame) } else { parse_reply(frame) }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, MalformedFrame>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.len() < 8 || self.rest[0] == KIND_PAD {
+            return None;
+        }
+        let result = self.parse();
+        if result.is_err() {
+            self.rest = &[];
+        }
+        Some(result)
+    }
+}
+
+#[inline]
+fn parse_request(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
+    let (layout, rest) =
+        Ref::<_, RequestLayout>::from_prefix(frame).map_err(|_| MalformedFrame::Parts)?;
+    let argument_length = usize::from(layout.argument_length.get());
+    let payload_at = padded(argument_length);
+    if argument_length > MAX_ARGUMENT_BYTES || argument_length > rest.len() {
+        return Err(MalformedFrame::Parts);
+    }
+    let chunk = rest.get(payload_at..).unwrap_or_default();
+    let end = u64::from(layout.payload_offset.get()) + chunk.len() as u64;
+    if end > u64::from(layout.payload_length.get()) {
+        return Err(MalformedFrame::Parts);
+    }
+    let request = Request {
+        op: OpId::from_raw(layout.op.get()),
+        kernel: KernelId(layout.kernel.get()),
+        stream: layout.stream.get(),
+        sequence: layout.sequence.get(),
+        flags: RequestFlags::from_bits_truncate(layout.flags),
+        rkey: layout.rkey,
+        budget_us: layout.budget_us.get(),
+        reply_capacity: layout.reply_capacity.get(),
+        payload_length: layout.payload_length.get(),
+        payload_offset: layout.payload_offset.get(),
+    };
+    Ok(Frame::Request(request, &rest[..argument_length], chunk))
+}
+
+#[inline]
+fn parse_reply(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
+    let (layout, data) =
+        Ref::<_, ReplyLayout>::from_prefix(frame).map_err(|_| MalformedFrame::Parts)?;
+    let code = MalformedFrame::Code { status: layout.status.get(), fate: layout.fate };
+    let reply = Reply {
+        op: OpId::from_raw(layout.op.get()),
+        status: Status::from_code(layout.status.get()).map_err(|_| code)?,
+        fate: Fate::from_code(layout.fate).map_err(|_| code)?,
+        offset: layout.offset.get(),
+        total: layout.total.get(),
+        service_ns: layout.service_ns.get(),
+    };
+    if u64::from(reply.offset) + data.len() as u64 > u64::from(reply.total) {
+        return Err(MalformedFrame::Parts);
+    }
+    Ok(Frame::Reply(reply, data))
+}
+
+/// `length` rounded up to where the next frame, or the payload after arguments, begins.
+#[inline]
+pub const fn padded(length: usize) -> usize {
+    length.next_multiple_of(8)
+}
+
+/// Room that a request frame takes in a packet, padding included.
+#[inline]
+pub const fn request_bytes(argument_length: usize, chunk: usize) -> usize {
+    padded(
+        REQUEST_BYTES + if chunk == 0 { argument_length } else { padded(argument_length) + chunk },
+    )
+}
+
+/// Room that a reply frame takes in a packet, padding included.
+#[inline]
+pub const fn reply_bytes(data: usize) -> usize {
+    padded(REPLY_BYTES + data)
+}
+
+/// Marks the rest of a packet as meaningless. Bytes are zeroed, so that nothing old leaves.
+#[inline]
+pub fn write_pad(rest: &mut [u8]) {
+    rest.fill(KIND_PAD);
+}
+
+/// Writes a request frame; `fill` puts `chunk` bytes of payload where they belong. Returns the
+/// room taken, or `None` if it does not fit (the buffer is unchanged).
+#[inline]
+pub fn write_request(
+    into: &mut [u8],
+    request: &Request,
+    arguments: &[u8],
+    chunk: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let room = request_bytes(arguments.len(), chunk);
+    if room > into.len() || arguments.len() > MAX_ARGUMENT_BYTES {
+        return None;
+    }
+    let payload_at = REQUEST_BYTES + padded(arguments.len());
+    let length = if chunk == 0 { REQUEST_BYTES + arguments.len() } else { payload_at + chunk };
+    let layout = RequestLayout {
+        kind: KIND_REQUEST,
+        flags: request.flags.bits(),
+        length: U16::new(length as u16),
+        op: request.op.raw().into(),
+        kernel: request.kernel.0.into(),
+        stream: request.stream.into(),
+        sequence: request.sequence.into(),
+        rkey: request.rkey,
+        budget_us: request.budget_us.into(),
+        reply_capacity: request.reply_capacity.into(),
+        payload_length: request.payload_length.into(),
+        payload_offset: request.payload_offset.into(),
+        argument_length: U16::new(arguments.len() as u16),
+        reserved: U16::ZERO,
+    };
+    into[..REQUEST_BYTES].copy_from_slice(layout.as_bytes());
+    into[REQUEST_BYTES..][..arguments.len()].copy_from_slice(arguments);
+    into[REQUEST_BYTES + arguments.len()..room.min(payload_at)].fill(0);
+    if chunk > 0 {
+        fill(&mut into[payload_at..payload_at + chunk]);
+        into[payload_at + chunk..room].fill(0);
+    }
+    Some(room)
+}
+
+/// Writes one reply frame piece by piece.
+#[derive(Debug)]
+pub struct ReplyWriter<'a> {
+    into: &'a mut [u8],
+    used: usize,
+}
+
+impl<'a> ReplyWriter<'a> {
+    /// Writes the fixed part; `None` if it does not fit.
+    #[inline]
+    pub fn new(into: &'a mut [u8], reply: &Reply) -> Option<Self> {
+        let layout = ReplyLayout {
+            kind: KIND_REPLY,
+            flags: 0,
+            length: U16::ZERO,
+            op: reply.op.raw().into(),
+            status: reply.status.code().into(),
+            fate: reply.fate.code(),
+            reserved: 0,
+            offset: reply.offset.into(),
+            total: reply.total.into(),
+            service_ns: reply.service_ns.into(),
+        };
+        into.get_mut(..REPLY_BYTES)?.copy_from_slice(layout.as_bytes());
+        Some(ReplyWriter { into, used: REPLY_BYTES })
+    }
+
+    /// Lends the next `length` bytes to be filled; `None` if the packet has no such room.
+    #[inline]
+    pub fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
+        let from = self.used;
+        let room = self.into.get_mut(from..from + length)?;
+        self.used += length;
+        Some(room)
+    }
+
+    /// Adds data; `None` if it does not fit.
+    #[inline]
+    pub fn append(mut self, data: &[u8]) -> Option<Self> {
+        self.reserve(data.len())?.copy_from_slice(data);
+        Some(self)
+    }
+
+    /// Completes the frame and returns the room it takes, padding included.
+    #[inline]
+    pub fn finish(self) -> usize {
+        self.into[2..4].copy_from_slice(&(self.used as u16).to_le_bytes());
+        let end = padded(self.used).min(self.into.len());
+        self.into[self.used..end].fill(0);
+        end
+    }
+}
+
+#[cfg(test)]
+mod tests;
