@@ -28,14 +28,15 @@ pub enum ControlRequest {
         layout_version: u32,
         /// What to call the application in logs.
         name: String,
+        /// Which engine of the process is to be the application's home; `None`: the one with the
+        /// fewest applications.
+        engine: Option<u8>,
     },
     /// Open a session; answered by [`ControlReply::Session`] with three descriptors: session
     /// memory, the engine's doorbell, the session's own doorbell.
     OpenSession {
         /// Its sizes.
         geometry: Geometry,
-        /// Which engine of the process; `None`: the one with the fewest sessions.
-        engine: Option<u8>,
     },
     /// Close a session; its ops end as cancelled.
     CloseSession {
@@ -99,15 +100,15 @@ pub enum ControlReply {
         layout_version: u32,
         /// The engine process.
         pid: u32,
-        /// Where its engines receive packets.
-        engines: Vec<SocketAddr>,
+        /// Where the application's home engine receives packets.
+        engine: SocketAddr,
+        /// The port's name and mode.
+        port: String,
     },
     /// To [`ControlRequest::OpenSession`].
     Session {
         /// Names the session from now on.
         session: u32,
-        /// Which engine runs it.
-        engine: u8,
     },
     /// To [`ControlRequest::Register`].
     Region {
@@ -207,8 +208,8 @@ mod tests {
         let geometry =
             Geometry { depth: 8, arena_bytes: 4096, receive_buffers: 2, receive_buffer_bytes: 64 };
         let requests = vec![
-            ControlRequest::Hello { layout_version: 1, name: "demo".into() },
-            ControlRequest::OpenSession { geometry, engine: Some(1) },
+            ControlRequest::Hello { layout_version: 1, name: "demo".into(), engine: Some(1) },
+            ControlRequest::OpenSession { geometry },
             ControlRequest::Register { length: 1 << 40, base: 7 },
             ControlRequest::Export { region: 1, access: 3, follow: vec![2, 3] },
             ControlRequest::Connect { session: 1, engine, rkey: (1, 2, u64::MAX) },
@@ -220,7 +221,7 @@ mod tests {
             assert_eq!(decode::<ControlRequest>(&bytes[..length]), Ok(request));
         }
         let replies = vec![
-            ControlReply::Welcome { layout_version: 1, pid: 1, engines: vec![engine] },
+            ControlReply::Welcome { layout_version: 1, pid: 1, engine, port: "udp".into() },
             ControlReply::Exported { engine, rkey: (9, 8, 7) },
             ControlReply::Refused { status: 6, reason: "because".into() },
         ];

@@ -78,6 +78,8 @@ pub struct Command {
 pub struct AnswerArguments {
     /// The call that is answered, from its [`Receive`] slot.
     pub call: U32,
+    /// Its buffer, from the same slot.
+    pub buffer: U32,
     /// Length of the answer, which lies at the start of the call's buffer.
     pub length: U32,
     /// A [`Status`]: ok, or service failed.

@@ -1,0 +1,196 @@
+//! Runs many ops at once, in rounds, so that their cache misses overlap.
+//!
+//! An op lives in a slot from [`Executor::start`] to [`Executor::free`]. Starting takes the
+//! kernel's first step and sets its first fetch going; [`Executor::run`] then polls every op in
+//! turn, hands the kernel what came and sets the next fetch going. A lone op runs straight through
+//! in the same loop. A finished op keeps its slot, because its reply is made just in time: what the
+//! kernel gathered, then the ranges that it added, copied straight from memory into packets.
+//!
+//! ```text
+//! start ──▶ Fetching ◀──▶ (step) ──▶ Finished ──run reports──▶ Reported ──free──▶ Free
+//!             │   ▲                     ▲
+//!             ▼   └─ PayloadPlaced ─────┘
+//!          Payload ──payload()──▲
+//! ```
+
+mod admission;
+mod advance;
+mod payload;
+mod queue;
+mod reply;
+mod slot;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use nic_wire::{Fate, KernelId, Status, Time};
+
+use crate::memory::Memory;
+use crate::set::KernelSet;
+use crate::{FETCH_BYTES_MAX, GATHER_BYTES_MAX};
+pub use payload::PayloadError;
+use queue::Queue;
+use slot::{Range, Slot};
+
+/// How many ranges a reply may have behind what is gathered.
+const RANGES_MAX: usize = 4;
+
+/// What one op may use, whatever its kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Steps (start: 64 Ki).
+    pub steps: u32,
+    /// Bytes fetched into private copies (start: 64 MiB).
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { steps: 64 << 10, bytes: 64 << 20 }
+    }
+}
+
+/// What one call of [`Executor::run`] may spend.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// How often each op is advanced (start: 64).
+    pub rounds: u32,
+    /// Cost, counted as fetches plus bytes/64 (start: 4096).
+    pub cost: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { rounds: 64, cost: 4096 }
+    }
+}
+
+/// What one call of [`Executor::run`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Ops that were reported as finished.
+    pub finished: u32,
+    /// Ops that could go on at once, with more budget or when their memory answers.
+    pub ready: u32,
+    /// Ops that wait for payload.
+    pub waiting: u32,
+    /// Cost since the end of the last run, as [`Budget::cost`] counts it.
+    pub cost: u64,
+}
+
+/// What an op brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// The caller's name for the op, given back when it finishes.
+    pub owner: u64,
+    /// What to run.
+    pub kernel: KernelId,
+    /// The kernel's arguments; untrusted.
+    pub arguments: &'a [u8],
+    /// Length of the whole payload in bytes.
+    pub payload_length: u32,
+    /// How many bytes of reply the initiator has a place for.
+    pub reply_capacity: u32,
+    /// When the op is stopped; [`Time::NEVER`] if not at all.
+    pub deadline: Time,
+}
+
+/// Names an op from its start until it is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SlotId {
+    index: u32,
+    generation: u32,
+}
+
+impl SlotId {
+    /// The slot, below the executor's capacity: for tables beside it. Ops that follow each other
+    /// in a slot share it.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// How an op ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// [`Status::Ok`], or what went wrong.
+    pub status: Status,
+    /// What is known of its effect.
+    pub fate: Fate,
+    /// Length of its reply in bytes; zero unless the status is `Ok` or `Continues`.
+    pub reply_length: u32,
+}
+
+/// Runs the ops of one engine. See the [module](self).
+#[derive(Debug)]
+pub struct Executor<K: KernelSet, M: Memory> {
+    slots: Vec<Slot<K, M::Pending>>,
+    /// Gathered replies, by slot.
+    gathered: Vec<[u8; GATHER_BYTES_MAX]>,
+    /// Ranges of replies, by slot; only as many as the slot says mean anything.
+    ranges: Vec<[Option<Range<M::Pending>>; RANGES_MAX]>,
+    free: Vec<u32>,
+    /// Ops that [`Executor::run`] advances, in order.
+    ready: Queue,
+    /// Ops that wait for payload; each slot knows its place here.
+    parked: Vec<u32>,
+    /// No parked op has an earlier deadline.
+    parked_deadline: Time,
+    /// Where private copies are made; their contents mean nothing between steps.
+    scratch: Box<[u8]>,
+    limits: Limits,
+    /// Cost since the end of the last run.
+    cost: u64,
+}
+
+impl<K: KernelSet, M: Memory> Executor<K, M> {
+    /// An executor for at most `capacity` ops at a time, finished ones included. All memory is
+    /// taken here.
+    pub fn new(capacity: u32, limits: Limits) -> Self {
+        let count = capacity as usize;
+        let mut slots = Vec::new();
+        slots.resize_with(count, Slot::empty);
+        let mut executor = Executor {
+            slots,
+            gathered: Vec::new(),
+            ranges: Vec::new(),
+            // The lowest slots are taken first and again: they stay in the cache.
+            free: (0..capacity).rev().collect(),
+            ready: Queue::new(capacity),
+            parked: Vec::with_capacity(count),
+            parked_deadline: Time::NEVER,
+            scratch: alloc::vec![0; FETCH_BYTES_MAX].into_boxed_slice(),
+            limits,
+            cost: 0,
+        };
+        executor.gathered.resize(count, [0; GATHER_BYTES_MAX]);
+        executor.ranges.resize(count, [None; RANGES_MAX]);
+        executor
+    }
+
+    /// How many ops could start now.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Whether no op has a slot.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
+    /// How many ops [`run`](Self::run) would advance now.
+    #[inline]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The slot's index, if the name is not stale.
+    #[inline]
+    fn find(&self, slot: SlotId) -> Option<usize> {
+        let found = self.slots.get(slot.index as usize)?;
+        (found.generation == slot.generation && !found.is_free()).then_some(slot.index as usize)
+    }
+}

@@ -1,0 +1,223 @@
+//! Payload that arrives in parts, in any order.
+
+use nic_wire::{Status, Time};
+
+use super::advance::After;
+use super::slot::State;
+use super::{Executor, SlotId};
+use crate::kernel::Extent;
+use crate::memory::{AccessError, Memory, Request};
+use crate::set::KernelSet;
+
+/// Why a part of a payload was not placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The kernel does not know yet where the payload goes: keep the part, or leave it
+    /// unacknowledged.
+    #[error("the kernel has not said yet where its payload goes; bring the part again later")]
+    NotYet,
+    /// The op is over, or its payload was whole: drop the part.
+    #[error("the op takes no more payload; drop the part")]
+    Over,
+    /// The part leaves the payload. The op has ended as [`Status::BadArguments`].
+    #[error("a part of {found} bytes at {offset} leaves a payload of {length} bytes")]
+    Overrun {
+        /// Where the part begins.
+        offset: u32,
+        /// Its length in bytes.
+        found: usize,
+        /// The payload's length in bytes.
+        length: u32,
+    },
+    /// Memory refused the part. The op has ended with this status.
+    #[error("the part could not be placed: {0}")]
+    Refused(Status),
+}
+
+impl<K: KernelSet, M: Memory> Executor<K, M> {
+    /// Places a part of an op's payload, `offset` bytes into it. Parts come in any order, each byte
+    /// once; when all are in, the last aligned word is stored and the kernel goes on.
+    ///
+    /// A peer that sends overlapping parts spoils its own write and nothing else.
+    ///
+    /// # Errors
+    /// The part was not placed; where the op ended for it, the next [`run`](Self::run) reports it.
+    #[inline]
+    pub fn payload(
+        &mut self,
+        slot: SlotId,
+        offset: u32,
+        part: &[u8],
+        memory: &mut M,
+    ) -> Result<(), PayloadError> {
+        let index = self.find(slot).ok_or(PayloadError::Over)?;
+        let found = &mut self.slots[index];
+        let pending = match found.state {
+            State::Payload(pending) => pending,
+            State::Fetching(_) if found.payload.received < found.payload.length => {
+                return Err(PayloadError::NotYet);
+            }
+            _ => return Err(PayloadError::Over),
+        };
+        let length = found.payload.length;
+        let end = offset as usize + part.len();
+        let total = found.payload.received as usize + part.len();
+        if end > length as usize || total > length as usize {
+            self.end_payload(slot.index, memory, Status::BadArguments);
+            return Err(PayloadError::Overrun { offset, found: part.len(), length });
+        }
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.cost += part.len() as u64 >> 6;
+        found.payload.received = total as u32;
+        let whole = total == length as usize;
+        let mut parts = Parts {
+            memory,
+            pending: &pending,
+            kept: &mut found.payload.last_word,
+            changed: &mut found.changed,
+        };
+        let placed = if part.len() == length as usize {
+            parts.place_whole(part)
+        } else {
+            parts.place(offset, part, whole)
+        };
+        if let Err(error) = placed {
+            self.end_payload(slot.index, memory, error.status());
+            return Err(PayloadError::Refused(error.status()));
+        }
+        if whole {
+            memory.abandon(&pending);
+            self.unpark(slot.index);
+            self.slots[index].state = State::PayloadPlaced;
+            self.ready.push(slot.index);
+        }
+        Ok(())
+    }
+
+    /// The kernel has said where its payload goes.
+    #[inline]
+    pub(super) fn await_payload(&mut self, index: usize, memory: &mut M, extent: Extent) -> After {
+        let slot = &mut self.slots[index];
+        if extent.length != slot.payload.length || slot.payload.received != 0 {
+            slot.finish(Status::Unsupported, false);
+            return After::Over;
+        }
+        let pending = match memory.submit(slot.grant, &Request::Payload(extent)) {
+            Ok(pending) => pending,
+            Err(error) => {
+                slot.finish(error.status(), false);
+                return After::Over;
+            }
+        };
+        if extent.length == 0 {
+            memory.abandon(&pending);
+            slot.state = State::PayloadPlaced;
+            return After::Queue;
+        }
+        slot.state = State::Payload(pending);
+        After::Park
+    }
+
+    /// Takes an op out of the rounds until its payload is whole.
+    #[inline]
+    pub(super) fn park(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.payload.parked_at = self.parked.len() as u32;
+        self.parked_deadline = self.parked_deadline.min(slot.deadline);
+        self.parked.push(index);
+    }
+
+    #[inline]
+    pub(super) fn unpark(&mut self, index: u32) {
+        let place = self.slots[index as usize].payload.parked_at;
+        self.parked.swap_remove(place as usize);
+        if let Some(moved) = self.parked.get(place as usize) {
+            self.slots[*moved as usize].payload.parked_at = place;
+        }
+    }
+
+    /// Ends parked ops whose deadline has passed, and finds the earliest of the others.
+    #[cold]
+    pub(super) fn stop_expired_parked(&mut self, memory: &mut M, now: Time) {
+        let mut earliest = Time::NEVER;
+        let mut place = 0;
+        while let Some(&index) = self.parked.get(place) {
+            let deadline = self.slots[index as usize].deadline;
+            if now >= deadline {
+                // Another op takes this place.
+                self.end_payload(index, memory, Status::Expired);
+            } else {
+                earliest = earliest.min(deadline);
+                place += 1;
+            }
+        }
+        self.parked_deadline = earliest;
+    }
+
+    /// Ends a parked op whose payload is not whole.
+    #[cold]
+    fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
+        let slot = &mut self.slots[index as usize];
+        if let State::Payload(pending) = slot.state {
+            memory.abandon(&pending);
+        }
+        slot.finish(status, false);
+        self.unpark(index);
+        self.ready.push(index);
+    }
+}
+
+/// Where the parts of one payload go.
+struct Parts<'a, M: Memory> {
+    memory: &'a mut M,
+    pending: &'a M::Pending,
+    /// The bytes of the last aligned word that have come.
+    kept: &'a mut [u8; 8],
+    /// Set as soon as anything is placed.
+    changed: &'a mut bool,
+}
+
+impl<M: Memory> Parts<'_, M> {
+    #[inline]
+    fn place_whole(&mut self, payload: &[u8]) -> Result<(), AccessError> {
+        self.memory.place_whole(self.pending, payload)?;
+        *self.changed = true;
+        Ok(())
+    }
+
+    /// Places a part, keeping back those of its bytes that belong to the last aligned word, which
+    /// follows when the part is the `last` to come.
+    fn place(&mut self, offset: u32, part: &[u8], last: bool) -> Result<(), AccessError> {
+        let Some(word) = self.memory.last_word(self.pending) else {
+            return self.place_now(offset as usize, part);
+        };
+        let (start, word) = (offset as usize, word as usize);
+        let end = start + part.len();
+        let (from, to) = (start.clamp(word, word + 8), end.clamp(word, word + 8));
+        self.kept[from - word..to - word].copy_from_slice(within(part, start, from, to));
+        self.place_now(start, within(part, start, start, end.min(word)))?;
+        let after = start.max(word + 8);
+        self.place_now(after, within(part, start, after, end))?;
+        if last {
+            self.memory.place_last_word(self.pending, *self.kept)?;
+            *self.changed = true;
+        }
+        Ok(())
+    }
+
+    fn place_now(&mut self, offset: usize, bytes: &[u8]) -> Result<(), AccessError> {
+        if !bytes.is_empty() {
+            // Offsets lie within the payload, whose length is 32 bits wide.
+            self.memory.place(self.pending, offset as u32, bytes)?;
+            *self.changed = true;
+        }
+        Ok(())
+    }
+}
+
+/// Of a part that begins at `start`, the bytes between two offsets of the payload.
+fn within(part: &[u8], start: usize, from: usize, to: usize) -> &[u8] {
+    if from < to { &part[from - start..to - start] } else { &[] }
+}

@@ -1,0 +1,291 @@
+//! What a kernel is: an event in, a step out.
+
+use nic_wire::{KernelId, Status};
+
+use crate::reply::Reply;
+
+/// In arguments, stands for the region that the rkey names.
+pub const HOME_REGION: u16 = 0xffff;
+
+/// A place in the memory of the op's domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointer {
+    /// The region's number within the domain.
+    pub region: u8,
+    /// The address within the region: its base, chosen at registration, plus an offset.
+    pub address: u64,
+}
+
+/// Who named a place: it decides how a refusal is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The initiator, in the op's arguments.
+    Arguments,
+    /// A pointer that the kernel read: a refusal is [`Status::BadPointer`].
+    Followed,
+}
+
+/// A range of region memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it begins.
+    pub at: Pointer,
+    /// Its length in bytes.
+    pub length: u32,
+    /// Who named it.
+    pub origin: Origin,
+}
+
+impl Extent {
+    /// A range that the op's arguments name.
+    #[inline]
+    pub const fn named(region: u8, address: u64, length: u32) -> Self {
+        Extent { at: Pointer { region, address }, length, origin: Origin::Arguments }
+    }
+
+    /// A range that the kernel found in the data.
+    #[inline]
+    pub const fn followed(at: Pointer, length: u32) -> Self {
+        Extent { at, length, origin: Origin::Followed }
+    }
+}
+
+/// What an op asks of its kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The kernel's own layout; untrusted.
+    pub arguments: &'a [u8],
+    /// The number of the region that the op's rkey names.
+    pub home: u8,
+    /// How many bytes of payload the op brings.
+    pub payload_length: u32,
+    /// How many bytes of reply the initiator has a place for.
+    pub reply_capacity: u32,
+}
+
+impl Call<'_> {
+    /// Makes sure, before anything is changed, that a reply of `needed` bytes has a place.
+    ///
+    /// # Errors
+    /// The landing place is shorter.
+    #[inline]
+    pub fn reply_fits(&self, needed: u32) -> Result<(), BadArguments> {
+        if self.reply_capacity < needed {
+            return Err(BadArguments::NoRoom { needed });
+        }
+        Ok(())
+    }
+
+    /// The region that a region field of the arguments means.
+    ///
+    /// # Errors
+    /// A number that no region can have.
+    #[inline]
+    pub fn region(&self, number: u16) -> Result<u8, BadArguments> {
+        if number == HOME_REGION {
+            return Ok(self.home);
+        }
+        u8::try_from(number).map_err(|_| BadArguments::Value { field: "region" })
+    }
+}
+
+/// Why a kernel refuses to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadArguments {
+    /// The arguments have another length than the kernel's layout.
+    #[error("arguments of {found} bytes where the kernel's layout has {expected}")]
+    Length {
+        /// How many bytes came.
+        found: usize,
+        /// How many the layout has.
+        expected: usize,
+    },
+    /// A field has a value that it may not have.
+    #[error("the argument field `{field}` has a value that the kernel does not take")]
+    Value {
+        /// Which.
+        field: &'static str,
+    },
+    /// An address is not aligned as the kernel needs.
+    #[error("the address is not a multiple of {expected}")]
+    Misaligned {
+        /// What it must be a multiple of.
+        expected: u32,
+    },
+    /// The kernel's reply has no place at the initiator.
+    #[error("the kernel replies with {needed} bytes; bring a landing place of that length")]
+    NoRoom {
+        /// How many bytes of reply it makes.
+        needed: u32,
+    },
+    /// The engine was built without such a kernel.
+    #[error("no kernel has the number {0:?}; use one that the target's engine was built with")]
+    Unknown(KernelId),
+}
+
+impl BadArguments {
+    /// The status with which the op ends.
+    pub const fn status(self) -> Status {
+        match self {
+            BadArguments::Misaligned { .. } => Status::Misaligned,
+            BadArguments::NoRoom { .. } => Status::ReplyTooLong,
+            BadArguments::Unknown(_) => Status::UnknownKernel,
+            _ => Status::BadArguments,
+        }
+    }
+}
+
+/// What has happened since the kernel's last step.
+///
+/// Kernels end in `_ => Step::UNEXPECTED`: further events belong to further steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The op begins.
+    Start,
+    /// A private copy of the range fetched. It may be torn, but it no longer changes.
+    Fetched(&'a [u8]),
+    /// The whole payload is in the range that [`Step::StorePayload`] named.
+    Payload,
+    /// A range was added to the reply.
+    Replied {
+        /// Its length in bytes.
+        length: u32,
+    },
+    /// The word as it was before the atomic operation.
+    Old(u64),
+    /// The word is stored.
+    Written,
+}
+
+/// What a kernel wants next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A private copy of a range, of at most [`crate::FETCH_BYTES_MAX`]: [`Event::Fetched`].
+    Fetch(Extent),
+    /// Add a range to the reply, at any size, behind all that was gathered: [`Event::Replied`]. It
+    /// is read when the reply's packets are made, so it may differ from what was fetched before.
+    FetchToReply(Extent),
+    /// Place the op's payload, whose length the extent must have: [`Event::Payload`]. Its last
+    /// naturally aligned word appears after all other bytes.
+    StorePayload(Extent),
+    /// Store an aligned word with Release: [`Event::Written`].
+    Store {
+        /// Where; the length is 8.
+        at: Extent,
+        /// What.
+        word: u64,
+    },
+    /// Replace an aligned word if it holds an expected value: [`Event::Old`].
+    CompareSwap {
+        /// Where; the length is 8.
+        at: Extent,
+        /// What it must hold.
+        expected: u64,
+        /// What it then holds.
+        desired: u64,
+    },
+    /// Add to an aligned word, wrapping: [`Event::Old`].
+    FetchAdd {
+        /// Where; the length is 8.
+        at: Extent,
+        /// How much.
+        addend: u64,
+    },
+    /// The op is over.
+    Finish(Outcome),
+}
+
+impl Step {
+    /// The op is over and well.
+    pub const DONE: Step = Step::Finish(Outcome::Done);
+    /// The answer to an event that the kernel never asked for.
+    pub const UNEXPECTED: Step = Step::Finish(Outcome::Failed(Status::Unsupported));
+
+    /// Ends the op with a status.
+    #[inline]
+    pub const fn fail(status: Status) -> Step {
+        Step::Finish(Outcome::Failed(status))
+    }
+}
+
+/// How a kernel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a whole reply.
+    Done,
+    /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
+    Failed(Status),
+}
+
+/// Arguments with which an op that was stopped at a bound may go on. They pass through the
+/// initiator, so they come back as untrusted as any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Continuation(pub [u8; Continuation::BYTES]);
+
+impl Continuation {
+    /// Length in bytes; it stands at the end of the reply.
+    pub const BYTES: usize = crate::ARGUMENT_BYTES_MAX;
+}
+
+/// A bounded program that runs near memory on behalf of one op.
+///
+/// Plain data of at most [`crate::KERNEL_STATE_BYTES_MAX`] bytes; it owns nothing. Bounds on steps,
+/// bytes and time are the executor's.
+///
+/// ```
+/// use nic_kernels::{BadArguments, Call, Event, Extent, Kernel, Reply, Step};
+/// use nic_wire::{KernelId, Status};
+///
+/// /// Replies with the byte that the first word of the region points to.
+/// struct Indirect { home: u8 }
+///
+/// impl Kernel for Indirect {
+///     const ID: KernelId = KernelId(0x8000);
+///
+///     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+///         Ok(Indirect { home: call.home })
+///     }
+///
+///     fn step(&mut self, event: Event<'_>, _reply: &mut Reply<'_>) -> Step {
+///         match event {
+///             Event::Start => Step::Fetch(Extent::named(self.home, 0, 8)),
+///             Event::Fetched(word) => match word.first_chunk() {
+///                 Some(word) => {
+///                     let address = u64::from_le_bytes(*word);
+///                     let at = nic_kernels::Pointer { region: self.home, address };
+///                     Step::FetchToReply(Extent::followed(at, 1))
+///                 }
+///                 None => Step::UNEXPECTED,
+///             },
+///             Event::Replied { .. } => Step::DONE,
+///             _ => Step::UNEXPECTED,
+///         }
+///     }
+/// }
+///
+/// nic_kernels::kernel_set! {
+///     /// What this daemon runs.
+///     pub enum Mine { Read(nic_kernels::read::Read), Indirect(Indirect) }
+/// }
+/// ```
+pub trait Kernel: Sized {
+    /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`].
+    const ID: KernelId;
+
+    /// Parses the arguments, once. Nothing is touched yet.
+    ///
+    /// # Errors
+    /// Arguments that the kernel does not take; the op then ends as not executed.
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments>;
+
+    /// Consumes what happened and says what to do next. It must not loop without bound: only
+    /// steps are counted.
+    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
+
+    /// From where the initiator may go on, asked when the executor stops the op at a bound.
+    fn resume_point(&self) -> Option<Continuation> {
+        None
+    }
+}

@@ -1,0 +1,102 @@
+//! Programs that run next to memory, and the executor that runs them.
+//!
+//! Every one-sided op is a [`Kernel`], READ being the simplest. A kernel never touches memory: it
+//! consumes an [`Event`] and says what to do next, a [`Step`]. The [`Executor`] keeps many ops in
+//! flight and advances them in rounds, so that their cache misses overlap; a [`Memory`] carries the
+//! accesses out and checks every one of them against what the op's rkey allows.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
+//! | [`read`], [`write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
+//! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
+//!
+//! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
+//! clocks, threads or the operating system: time is an argument.
+//!
+//! ```
+//! use nic_kernels::mapped::{MappedMemory, Tables};
+//! use nic_kernels::{Access, Budget, Builtin, Executor, Invocation, Limits, Memory, read};
+//! use nic_shm::RacyMem;
+//! use nic_wire::{KernelId, Status, Time};
+//!
+//! // The control plane registers a region and exports it.
+//! let region = RacyMem::allocate(4096);
+//! region.write(64, b"apple")?;
+//! let mut memory = MappedMemory::new(Tables::default());
+//! let domain = memory.add_domain()?;
+//! let home = memory.register(domain, region, 0)?;
+//! let rkey = memory.export(domain, home, Access::READ, &[], 0x5ec2e7)?;
+//!
+//! // A request arrives.
+//! let mut executor = Executor::<Builtin, MappedMemory>::new(256, Limits::default());
+//! let invocation = Invocation {
+//!     owner: 7,
+//!     kernel: KernelId::READ,
+//!     arguments: &read::Arguments::home(64, 5).encode(),
+//!     payload_length: 0,
+//!     reply_capacity: 64,
+//!     deadline: Time::NEVER,
+//! };
+//! let grant = memory.admit(&rkey)?;
+//! let slot = executor.start(&mut memory, Time::ZERO, grant, &invocation).map_err(|s| s.to_string())?;
+//!
+//! // The turn goes on, and the reply is made just in time.
+//! executor.run(&mut memory, Time::ZERO, Budget::default(), &mut |slot, owner, finish| {
+//!     assert_eq!((owner, finish.status, finish.reply_length), (7, Status::Ok, 5));
+//! });
+//! let mut reply = [0; 5];
+//! executor.copy_reply(slot, &memory, 0, &mut reply).map_err(|s| s.to_string())?;
+//! executor.free(slot, &mut memory);
+//! assert_eq!(&reply, b"apple");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod bucket_table;
+pub mod compare_swap;
+pub mod fetch_add;
+pub mod mapped;
+pub mod read;
+pub mod scan_and_read;
+pub mod write;
+
+mod executor;
+mod kernel;
+mod memory;
+#[cfg(test)]
+mod random;
+mod reply;
+mod set;
+
+pub use executor::{Budget, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId};
+pub use kernel::{
+    BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
+    Step,
+};
+pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+pub use reply::{Reply, ReplyFull};
+pub use set::{Builtin, KernelSet};
+
+#[doc(hidden)]
+pub use nic_wire::KernelId as __KernelId;
+#[doc(hidden)]
+pub use set::all_differ as __all_differ;
+
+/// The most private state that a kernel may have, in bytes: slots stay compact and hot.
+pub const KERNEL_STATE_BYTES_MAX: usize = 192;
+/// The most bytes that a kernel may gather into its reply.
+pub const GATHER_BYTES_MAX: usize = 512;
+/// The most bytes that one step may fetch.
+pub const FETCH_BYTES_MAX: usize = 4096;
+/// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
+/// around it in a store.
+pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;
+/// The longest arguments of the kernels of this crate, in bytes: they fit a command slot.
+pub const ARGUMENT_BYTES_MAX: usize = 32;

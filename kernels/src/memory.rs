@@ -1,0 +1,314 @@
+//! What carries the accesses of kernels out, and checks every one of them.
+
+use nic_wire::{Rkey, Status};
+
+use crate::kernel::{Extent, Origin};
+
+bitflags::bitflags! {
+    /// What an export allows.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct Access: u32 {
+        /// Reads, also by kernels.
+        const READ = 1;
+        /// Writes of payload and words.
+        const WRITE = 2;
+        /// Compare-and-swap, fetch-and-add.
+        const ATOMIC = 4;
+        /// Calls to the owner's services.
+        const CALL = 8;
+    }
+}
+
+/// The right to access regions, as admitted for one op: the rkey's secret has been compared. Every
+/// access still checks that the export lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Slot in the table of exports.
+    pub(crate) export: u16,
+    /// Which of the slot's successive exports.
+    pub(crate) generation: u16,
+    /// The region that the rkey names.
+    pub(crate) home: u8,
+}
+
+impl Grant {
+    /// For implementers of [`Memory`].
+    #[inline]
+    pub const fn new(export: u16, generation: u16, home: u8) -> Self {
+        Grant { export, generation, home }
+    }
+
+    /// Slot in the table of exports.
+    #[inline]
+    pub const fn export(self) -> u16 {
+        self.export
+    }
+
+    /// Which of the slot's successive exports.
+    #[inline]
+    pub const fn generation(self) -> u16 {
+        self.generation
+    }
+
+    /// The number of the region that the rkey names.
+    #[inline]
+    pub const fn home(self) -> u8 {
+        self.home
+    }
+}
+
+/// One access. Its extent names the place; words have a length of 8.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Request {
+    /// A copy, by [`Memory::poll`] or, for a reply, by [`Memory::copy_out`].
+    Read(Extent),
+    /// A place for payload, filled by [`Memory::place`].
+    Payload(Extent),
+    /// Store a word with Release.
+    Store(Extent, u64),
+    /// Replace a word if it holds `expected`.
+    CompareSwap {
+        /// Where.
+        at: Extent,
+        /// What it must hold.
+        expected: u64,
+        /// What it then holds.
+        desired: u64,
+    },
+    /// Add to a word.
+    FetchAdd(Extent, u64),
+}
+
+impl Request {
+    /// The place.
+    #[inline]
+    pub const fn extent(&self) -> Extent {
+        match *self {
+            Request::Read(at) | Request::Payload(at) => at,
+            Request::Store(at, _) | Request::FetchAdd(at, _) => at,
+            Request::CompareSwap { at, .. } => at,
+        }
+    }
+
+    /// What the export must allow.
+    #[inline]
+    pub const fn needs(&self) -> Access {
+        match self {
+            Request::Read(_) => Access::READ,
+            Request::Payload(_) | Request::Store(..) => Access::WRITE,
+            Request::CompareSwap { .. } | Request::FetchAdd(..) => Access::ATOMIC,
+        }
+    }
+
+    /// Whether the place must be an aligned word.
+    #[inline]
+    pub const fn is_word(&self) -> bool {
+        !matches!(self, Request::Read(_) | Request::Payload(_))
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// So many bytes were copied to the buffer's start.
+    Fetched(usize),
+    /// The word as it was before the atomic operation.
+    Old(u64),
+    /// The word is stored.
+    Written,
+}
+
+/// Against whom a memory's atomics are atomic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtomicityScope {
+    /// Against ops that run on the same engine.
+    Engine,
+    /// Against every engine, and the application's own CPU.
+    Host,
+}
+
+/// What a memory's atomics give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Atomicity {
+    /// The widest atomic in bytes.
+    pub width_bytes: u8,
+    /// Against whom.
+    pub scope: AtomicityScope,
+}
+
+/// Why an access is refused. Nothing was touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// The rkey names nothing, or its secret is wrong: ask the owner for a fresh ticket.
+    #[error("the rkey names no export, or its secret is wrong; ask the owner for a fresh ticket")]
+    BadRkey,
+    /// The export is gone: ask the owner for a fresh ticket.
+    #[error("the region is no longer exported; ask the owner for a fresh ticket")]
+    Revoked,
+    /// The range leaves the region.
+    #[error("a range of {length} bytes at address {address:#x} leaves region {region}")]
+    OutOfBounds {
+        /// The region's number within its domain.
+        region: u8,
+        /// Where the range begins.
+        address: u64,
+        /// Its length in bytes.
+        length: u32,
+    },
+    /// The export allows no such access, or none to this region.
+    #[error("the export does not allow {needs:?} on region {region}; ask its owner for more")]
+    Denied {
+        /// The region's number within its domain.
+        region: u8,
+        /// What the access needs.
+        needs: Access,
+    },
+    /// An atomic word must lie at a multiple of its size.
+    #[error("the word at address {address:#x} is not aligned to {expected} bytes")]
+    Misaligned {
+        /// Where the word was to be.
+        address: u64,
+        /// What the address must be a multiple of.
+        expected: u8,
+    },
+    /// A pointer that the kernel read leads where the export may not follow.
+    #[error(
+        "a pointer in the data leads to {length} bytes at address {address:#x} of region {region}, \
+         which the export may not follow"
+    )]
+    BadPointer {
+        /// The region that it names.
+        region: u8,
+        /// The address that it names.
+        address: u64,
+        /// How many bytes were to be accessed there.
+        length: u32,
+    },
+    /// This memory cannot do such an access.
+    #[error("this memory does not support the access")]
+    Unsupported,
+}
+
+impl AccessError {
+    /// The status with which an op ends that meets this error.
+    pub const fn status(self) -> Status {
+        match self {
+            AccessError::BadRkey => Status::BadRkey,
+            AccessError::Revoked => Status::Revoked,
+            AccessError::OutOfBounds { .. } => Status::OutOfBounds,
+            AccessError::Denied { .. } => Status::Denied,
+            AccessError::Misaligned { .. } => Status::Misaligned,
+            AccessError::BadPointer { .. } => Status::BadPointer,
+            AccessError::Unsupported => Status::Unsupported,
+        }
+    }
+
+    /// The same, as it is reported when the place came from `origin`.
+    #[inline]
+    pub(crate) fn seen_from(self, extent: &Extent) -> Self {
+        match (extent.origin, self) {
+            (
+                Origin::Followed,
+                AccessError::OutOfBounds { .. }
+                | AccessError::Denied { .. }
+                | AccessError::Misaligned { .. },
+            ) => AccessError::BadPointer {
+                region: extent.at.region,
+                address: extent.at.address,
+                length: extent.length,
+            },
+            (_, error) => error,
+        }
+    }
+}
+
+/// Regions, and the rights to them.
+///
+/// A request is submitted, then polled until it is done or refused: a mapped memory prefetches and
+/// then copies, a DMA engine posts and reaps, and completions may come in any order. Whatever
+/// [`submit`](Memory::submit) returned is given back exactly once: by a poll that ends it, or by
+/// [`abandon`](Memory::abandon). Until then the memory counts it as held by its export, and
+/// revocation waits for it. Every method checks that the grant still lives.
+pub trait Memory {
+    /// A request under way; small and plain.
+    type Pending: Copy;
+
+    /// Turns an rkey into a grant.
+    ///
+    /// # Errors
+    /// [`AccessError::BadRkey`], [`AccessError::Revoked`].
+    fn admit(&self, rkey: &Rkey) -> Result<Grant, AccessError>;
+
+    /// Whether the export lives and allows all of `access`: for what is not an access to memory,
+    /// such as a call.
+    ///
+    /// # Errors
+    /// [`AccessError::Revoked`], [`AccessError::Denied`].
+    fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError>;
+
+    /// Checks a request against region, bounds and permission, and sets it going.
+    ///
+    /// # Errors
+    /// The access is refused.
+    fn submit(&mut self, grant: Grant, request: &Request) -> Result<Self::Pending, AccessError>;
+
+    /// Asks after a request; `into` is at least as long as its extent. `None`: not yet. An error
+    /// ends the request without effect.
+    ///
+    /// # Errors
+    /// [`AccessError::Revoked`] if the export died meanwhile; others if the memory did.
+    fn poll(
+        &mut self,
+        pending: &Self::Pending,
+        into: &mut [u8],
+    ) -> Result<Option<Done>, AccessError>;
+
+    /// Gives a request up that will not be polled to its end.
+    fn abandon(&mut self, pending: &Self::Pending);
+
+    /// Copies a part of a submitted [`Request::Read`], `offset` bytes into it, as often as wanted.
+    ///
+    /// # Errors
+    /// The export or the memory died, or the part leaves the range.
+    fn copy_out(
+        &self,
+        pending: &Self::Pending,
+        offset: u32,
+        into: &mut [u8],
+    ) -> Result<(), AccessError>;
+
+    /// Places a part of the payload of a submitted [`Request::Payload`], `offset` bytes into it.
+    ///
+    /// # Errors
+    /// The export or the memory died, or the part leaves the range.
+    fn place(
+        &mut self,
+        pending: &Self::Pending,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Result<(), AccessError>;
+
+    /// Places the whole payload, its last aligned word after all else.
+    ///
+    /// # Errors
+    /// As for [`place`](Memory::place).
+    fn place_whole(&mut self, pending: &Self::Pending, bytes: &[u8]) -> Result<(), AccessError>;
+
+    /// Where in the payload of a [`Request::Payload`] its last naturally aligned word begins, if it
+    /// covers one.
+    fn last_word(&self, pending: &Self::Pending) -> Option<u32>;
+
+    /// Stores that word with Release.
+    ///
+    /// # Errors
+    /// As for [`place`](Memory::place).
+    fn place_last_word(
+        &mut self,
+        pending: &Self::Pending,
+        word: [u8; 8],
+    ) -> Result<(), AccessError>;
+
+    /// What the atomics of this memory give.
+    fn atomicity(&self) -> Atomicity;
+}

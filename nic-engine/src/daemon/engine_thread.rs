@@ -1,0 +1,114 @@
+//! The thread that drives one engine of a daemon.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use nic_shm::{Doorbell, Mailbox, wait_any};
+use nic_wire::{Span, Time};
+
+use super::counters_page::CountersPage;
+use crate::clock;
+use crate::engine::{Answered, Work};
+use crate::local::LocalEngine;
+
+/// Busy turns between two publications of the counters.
+const PUBLISH_TURNS: u32 = 64;
+/// The longest sleep: whatever happens, the engine looks around this often.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// A piece of control work and its number.
+#[derive(Debug)]
+pub struct Post {
+    /// The number.
+    pub id: u64,
+    /// The work, until the engine has taken it.
+    pub work: Option<Work>,
+}
+
+/// What an engine thread shares with the control thread.
+#[derive(Clone)]
+pub struct EngineLink {
+    /// Work for the engine, one piece at a time.
+    pub mailbox: Arc<Mailbox<Post>>,
+    /// Wakes the engine.
+    pub bell: Arc<Doorbell>,
+    /// Answers, and the number of the engine that gives them.
+    pub answers: Sender<(usize, Answered)>,
+    /// Wakes the control thread.
+    pub control_bell: Arc<Doorbell>,
+    /// Tells the engine to end.
+    pub stop: Arc<AtomicBool>,
+    /// Where its counters are published.
+    pub counters: CountersPage,
+}
+
+/// Drives an engine until it is told to stop. `spin`: how long it spins without work before it
+/// sleeps; `None`: for ever.
+pub fn drive(
+    engine: &mut dyn LocalEngine,
+    number: usize,
+    link: &EngineLink,
+    spin: Option<Duration>,
+) {
+    let spin = spin.map(|spin| Span::from_ns(spin.as_nanos() as u64));
+    let mut last_work = clock::now();
+    let mut unpublished = 0;
+    while !link.stop.load(Ordering::Relaxed) {
+        let now = clock::now();
+        if let Some(mut post) = link.mailbox.take() {
+            if let Some(work) = post.work.take() {
+                engine.control(now, post.id, work);
+            }
+            link.mailbox.answer(post);
+            last_work = now;
+        }
+        let turn = engine.poll(now);
+        send_answers(engine, number, link);
+        if turn.busy {
+            last_work = now;
+            unpublished += 1;
+        }
+        if unpublished >= PUBLISH_TURNS || (unpublished > 0 && !turn.busy) {
+            link.counters.publish(&engine.counters());
+            unpublished = 0;
+        }
+        if !turn.busy && spin.is_some_and(|spin| now.since(last_work) >= spin) {
+            sleep(engine, link);
+        }
+    }
+    link.counters.publish(&engine.counters());
+}
+
+fn send_answers(engine: &mut dyn LocalEngine, number: usize, link: &EngineLink) {
+    while let Some(answer) = engine.next_answer() {
+        // A control thread that is gone needs no answers.
+        let _ = link.answers.try_send((number, answer));
+        let _ = link.control_bell.ring();
+    }
+}
+
+/// Sleeps until a packet, a command, control work or a deadline comes.
+fn sleep(engine: &mut dyn LocalEngine, link: &EngineLink) {
+    if !engine.prepare_wait() {
+        return;
+    }
+    link.counters.publish(&engine.counters());
+    let until = engine.next_timeout();
+    let timeout = match until {
+        Time::NEVER => SLEEP_MAX,
+        until => Duration::from_nanos(until.since(clock::now()).as_ns()).min(SLEEP_MAX),
+    };
+    // Control work is announced on the bell after it is posted, so it cannot be missed here.
+    let outcome = match engine.wait_descriptor() {
+        Some(port) => wait_any(&[link.bell.as_fd(), port], Some(timeout)),
+        None => wait_any(&[link.bell.as_fd()], Some(timeout)),
+    };
+    if let Err(error) = outcome {
+        tracing::error!(%error, "an engine cannot sleep; it spins instead");
+    }
+    let _ = link.bell.drain();
+    engine.end_wait();
+}

@@ -1,0 +1,295 @@
+//! Control work, carried out between turns' packets.
+
+use std::net::SocketAddr;
+
+use nic_kernels::KernelSet;
+use nic_kernels::mapped::ControlError;
+use nic_shm::{Doorbell, RacyMem};
+use nic_wire::session::Geometry;
+use nic_wire::{Rkey, Status};
+
+use super::core::{Client, Core, Parked};
+use super::links::LinkState;
+use super::session::{Remote, Session};
+use super::work::{Answer, Answered, ClientId, Refusal, Released, SessionParts, Work};
+
+impl From<ControlError> for Refusal {
+    fn from(error: ControlError) -> Self {
+        Refusal::new(Status::BadCommand, error.to_string())
+    }
+}
+
+impl<K: KernelSet> Core<K> {
+    /// Begins a piece of work; its answer comes now or later.
+    pub(super) fn control(&mut self, id: u64, work: Work) {
+        let answer = match work {
+            Work::AddClient => self.add_client().map(Some),
+            Work::RemoveClient { client } => self.remove_client(id, client),
+            Work::OpenSession { client, memory, geometry, doorbell } => {
+                self.open_session(client, &memory, geometry, doorbell).map(Some)
+            }
+            Work::CloseSession { client, session } => self.close_session(client, session).map(Some),
+            Work::Register { client, memory, base } => {
+                self.register(client, memory, base).map(Some)
+            }
+            Work::Deregister { client, region } => self.deregister(client, region).map(Some),
+            Work::Export { client, region, access, follow, secret } => self
+                .domain(client)
+                .and_then(|domain| {
+                    Ok(self.memory.export(domain, region, access, &follow, secret)?)
+                })
+                .map(|rkey| Some(Answer::Exported(rkey))),
+            Work::Revoke { client, export, generation } => {
+                self.revoke(id, client, export, generation)
+            }
+            Work::Serve { client, session, service } => {
+                self.serve(client, session, service).map(Some)
+            }
+            Work::Connect { client, session, engine, rkey } => {
+                self.connect(id, client, session, engine, rkey)
+            }
+        };
+        match answer {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.answers.push_back(Answered { id, answer }),
+            Err(refusal) => self.refuse_work(id, refusal),
+        }
+    }
+
+    fn refuse_work(&mut self, id: u64, refusal: Refusal) {
+        self.answers.push_back(Answered { id, answer: Answer::Refused(refusal) });
+    }
+
+    fn add_client(&mut self) -> Result<Answer, Refusal> {
+        let vacant = self.clients.iter().position(Option::is_none);
+        let slot = vacant.ok_or_else(|| {
+            let limit = self.clients.len();
+            Refusal::new(Status::Busy, format!("{limit} applications are connected, the most that this engine takes; raise engine.clients"))
+        })?;
+        let domain = self.memory.add_domain()?;
+        self.clients[slot] = Some(Client { domain, services: Vec::new() });
+        Ok(Answer::Client(ClientId(slot as u16)))
+    }
+
+    fn client(&mut self, client: ClientId) -> Result<&mut Client, Refusal> {
+        let found = self.clients.get_mut(usize::from(client.0)).and_then(Option::as_mut);
+        found.ok_or_else(|| Refusal::new(Status::BadCommand, "this application is not connected"))
+    }
+
+    fn domain(&mut self, client: ClientId) -> Result<nic_kernels::mapped::DomainId, Refusal> {
+        Ok(self.client(client)?.domain)
+    }
+
+    fn session(&mut self, client: ClientId, session: u32) -> Result<&mut Session, Refusal> {
+        let found = self.sessions.get_mut(session as usize).and_then(Option::as_deref_mut);
+        found.filter(|session| session.client == client.0).ok_or_else(|| {
+            Refusal::new(Status::BadCommand, format!("session {session} is not one of yours"))
+        })
+    }
+
+    fn remove_client(&mut self, id: u64, client: ClientId) -> Result<Option<Answer>, Refusal> {
+        let domain = self.domain(client)?;
+        let mut released = Vec::new();
+        for slot in 0..self.sessions.len() as u32 {
+            if self.session(client, slot).is_ok()
+                && let Answer::Released(parts) = self.close_session(client, slot)?
+            {
+                released.extend(parts);
+            }
+        }
+        for region in 0..=u8::MAX {
+            if self.memory.region(domain, region).is_ok() {
+                released.push(Released::Memory(self.memory.deregister(domain, region)?));
+            }
+        }
+        self.memory.remove_domain(domain)?;
+        self.clients[usize::from(client.0)] = None;
+        self.parked.retain(|parked| !matches!(parked, Parked::Revoke { id: other, .. } if *other == id));
+        Ok(Some(Answer::Released(released)))
+    }
+
+    fn open_session(
+        &mut self,
+        client: ClientId,
+        memory: &RacyMem,
+        geometry: Geometry,
+        doorbell: Option<Doorbell>,
+    ) -> Result<Answer, Refusal> {
+        self.client(client)?;
+        let vacant = self.sessions.iter().position(Option::is_none);
+        let slot = vacant.ok_or_else(|| {
+            let limit = self.sessions.len();
+            Refusal::new(Status::Busy, format!("{limit} sessions are open, the most that this engine takes; close some or raise engine.sessions"))
+        })?;
+        let session = Session::format(client.0, memory, geometry, doorbell)
+            .map_err(|error| Refusal::new(Status::BadCommand, error.to_string()))?;
+        self.sessions[slot] = Some(Box::new(session));
+        self.open_sessions.push(slot as u16);
+        Ok(Answer::Session(slot as u32))
+    }
+
+    fn close_session(&mut self, client: ClientId, session: u32) -> Result<Answer, Refusal> {
+        self.session(client, session)?;
+        let slot = session as u16;
+        self.drop_connects_of_session(session);
+        self.drop_ops_of_session(slot);
+        self.fail_calls_of_session(slot);
+        self.client(client)?.services.retain(|(_, serving)| *serving != slot);
+        self.open_sessions.retain(|open| *open != slot);
+        self.dirty_sessions.retain(|dirty| *dirty != slot);
+        let closed = self.sessions[usize::from(slot)].take();
+        let parts = closed.map(|session| Released::Session(SessionParts(session)));
+        Ok(Answer::Released(parts.into_iter().collect()))
+    }
+
+    fn register(&mut self, client: ClientId, memory: RacyMem, base: u64) -> Result<Answer, Refusal> {
+        let domain = self.domain(client)?;
+        Ok(Answer::Region(self.memory.register(domain, memory, base)?))
+    }
+
+    fn deregister(&mut self, client: ClientId, region: u8) -> Result<Answer, Refusal> {
+        let domain = self.domain(client)?;
+        let memory = self.memory.deregister(domain, region)?;
+        Ok(Answer::Released(vec![Released::Memory(memory)]))
+    }
+
+    fn revoke(
+        &mut self,
+        id: u64,
+        client: ClientId,
+        export: u16,
+        generation: u16,
+    ) -> Result<Option<Answer>, Refusal> {
+        let domain = self.domain(client)?;
+        if self.memory.domain_of(export) != Some(domain) {
+            let reason = format!("export {export:04x}.{generation:04x} is not one of yours");
+            return Err(Refusal::new(Status::BadRkey, reason));
+        }
+        if self.memory.revoke(export, generation)? == 0 {
+            return Ok(Some(Answer::Released(Vec::new())));
+        }
+        self.parked.push(Parked::Revoke { id, export, generation, released: Vec::new() });
+        Ok(None)
+    }
+
+    fn serve(&mut self, client: ClientId, session: u32, service: u16) -> Result<Answer, Refusal> {
+        if self.session(client, session)?.answer_bytes_max() == 0 {
+            let reason = "a session that serves calls needs receive buffers; open it with some";
+            return Err(Refusal::new(Status::BadCommand, reason));
+        }
+        let services = &mut self.client(client)?.services;
+        if services.iter().any(|(number, _)| *number == service) {
+            let reason = format!("service {service} is already served by a session of yours");
+            return Err(Refusal::new(Status::BadCommand, reason));
+        }
+        services.push((service, session as u16));
+        Ok(Answer::Released(Vec::new()))
+    }
+
+    fn connect(
+        &mut self,
+        id: u64,
+        client: ClientId,
+        session: u32,
+        engine: SocketAddr,
+        rkey: Rkey,
+    ) -> Result<Option<Answer>, Refusal> {
+        let remote = self.session(client, session)?.remotes.len();
+        if remote == Session::REMOTES_MAX {
+            let reason = format!("a session opens at most {remote} ways to other hosts");
+            return Err(Refusal::new(Status::Busy, reason));
+        }
+        let link = self.link_to(engine).map_err(|status| {
+            Refusal::new(status, format!("no flow to {engine}: {status}"))
+        })?;
+        self.session(client, session)?.remotes.push(Remote { engine, link, rkey });
+        let remote = remote as u16;
+        if self.links[usize::from(link)].state == LinkState::Open {
+            return Ok(Some(Answer::Connected(remote)));
+        }
+        self.parked.push(Parked::Connect { id, session, link, remote });
+        Ok(None)
+    }
+
+    /// The link on which this engine issues ops to `engine`, opened if there is none.
+    fn link_to(&mut self, engine: SocketAddr) -> Result<u16, Status> {
+        let is_it = |link: &super::links::Link| {
+            link.state != LinkState::Vacant && link.initiates && link.asked == engine
+        };
+        if let Some(found) = self.links.iter().position(is_it) {
+            return Ok(found as u16);
+        }
+        let handle =
+            self.endpoint.connect(self.now, engine, None).map_err(|_| Status::Unreachable)?;
+        let link = &mut self.links[usize::from(handle.slot())];
+        link.begin(handle, true, engine);
+        link.state = LinkState::Opening;
+        Ok(handle.slot())
+    }
+
+    /// Opens the flow of a session's way anew.
+    pub(super) fn reconnect(&mut self, session: u16, remote: u16) -> Result<u16, Status> {
+        let (session, remote) = (usize::from(session), usize::from(remote));
+        let engine = match &self.sessions[session] {
+            Some(session) => session.remotes[remote].engine,
+            None => return Err(Status::BadCommand),
+        };
+        let link = self.link_to(engine)?;
+        if let Some(session) = &mut self.sessions[session] {
+            session.remotes[remote].link = link;
+        }
+        Ok(link)
+    }
+
+    /// Answers the asks that waited for a flow. `failure`: why it did not open.
+    pub(super) fn settle_connects(&mut self, flow: u16, failure: Option<(Status, &str)>) {
+        let mut index = 0;
+        while index < self.parked.len() {
+            match self.parked[index] {
+                Parked::Connect { id, link, remote, .. } if link == flow => {
+                    let answer = match failure {
+                        None => Answer::Connected(remote),
+                        Some((status, reason)) => Answer::Refused(Refusal::new(
+                            status,
+                            format!("{}: {reason}", self.links[usize::from(flow)].asked),
+                        )),
+                    };
+                    self.answers.push_back(Answered { id, answer });
+                    self.parked.swap_remove(index);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    /// Refuses what a closing session still waits for.
+    fn drop_connects_of_session(&mut self, closing: u32) {
+        let mut index = 0;
+        while index < self.parked.len() {
+            match self.parked[index] {
+                Parked::Connect { id, session, .. } if session == closing => {
+                    self.refuse_work(id, Refusal::new(Status::Cancelled, "the session was closed"));
+                    self.parked.swap_remove(index);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+
+    /// Answers the revocations whose last access is over.
+    pub(super) fn settle_revocations(&mut self) {
+        let mut index = 0;
+        while index < self.parked.len() {
+            match &mut self.parked[index] {
+                Parked::Revoke { id, export, generation, released }
+                    if self.memory.holds(*export, *generation) == 0 =>
+                {
+                    let answer = Answer::Released(std::mem::take(released));
+                    self.answers.push_back(Answered { id: *id, answer });
+                    self.parked.swap_remove(index);
+                }
+                _ => index += 1,
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! An engine without its port: flows, ops of local sessions, ops of others, and the memory.
+//!
+//! The port stays outside, so that received packets can be read where the port has them while
+//! everything here changes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use nic_kernels::mapped::{DomainId, MappedMemory};
+use nic_kernels::{Executor, KernelSet};
+use nic_ports::Port;
+use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Frames, Handled, Role};
+use nic_wire::frame::{self, Frame, RequestFlags};
+use nic_wire::{Status, Time};
+
+use super::config::EngineConfig;
+use super::counters::Counters;
+use super::holds::Holds;
+use super::links::{Link, LinkState};
+use super::ops::OpTable;
+use super::session::Session;
+use super::target::TargetTable;
+use super::wheel::Wheel;
+use super::work::{Answered, Released};
+use crate::protection::Crc32;
+
+/// The most op frames that one packet can hold: what must have room before a packet is accepted.
+pub(super) const FRAMES_PER_PACKET: usize = nic_wire::packet::MAX_PACKET_BYTES / 24;
+
+/// What waits for something to happen before it can be answered.
+pub(super) enum Parked {
+    /// A way that waits for its flow.
+    Connect { id: u64, session: u32, link: u16, remote: u16 },
+    /// A revocation that waits for the last access.
+    Revoke { id: u64, export: u16, generation: u16, released: Vec<Released> },
+}
+
+/// A connected application.
+pub(super) struct Client {
+    pub(super) domain: DomainId,
+    /// Which session serves which service.
+    pub(super) services: Vec<(u16, u16)>,
+}
+
+/// See the module's description.
+pub(super) struct Core<K: KernelSet> {
+    pub(super) config: EngineConfig,
+    pub(super) address: SocketAddr,
+    pub(super) endpoint: Endpoint,
+    /// Frames whose packets were acknowledged in this turn; given back in its transmit pass.
+    pub(super) acknowledged: Acknowledged,
+    pub(super) protection: Crc32,
+    pub(super) executor: Executor<K, MappedMemory>,
+    pub(super) memory: MappedMemory,
+    pub(super) clients: Vec<Option<Client>>,
+    pub(super) sessions: Vec<Option<Box<Session>>>,
+    /// Slots of sessions that are open.
+    pub(super) open_sessions: Vec<u16>,
+    pub(super) dirty_sessions: Vec<u16>,
+    pub(super) ops: OpTable,
+    pub(super) deadlines: Wheel,
+    pub(super) links: Vec<Link>,
+    /// Links with business in this turn's transmit pass.
+    pub(super) touched: Vec<u16>,
+    /// Links with ops or replies that found no room in the last turn.
+    pub(super) blocked: Vec<u16>,
+    pub(super) target: TargetTable,
+    pub(super) holds: Holds,
+    pub(super) parked: Vec<Parked>,
+    pub(super) answers: VecDeque<Answered>,
+    pub(super) counters: Counters,
+    /// When the current turn began.
+    pub(super) now: Time,
+}
+
+/// Collects the frames that flows let go of while the port's received packets are being read.
+pub(super) struct Acknowledged(Vec<FrameId>);
+
+impl Acknowledged {
+    pub(super) fn new(capacity: usize) -> Self {
+        Acknowledged(Vec::with_capacity(capacity))
+    }
+
+    /// Gives the frames back to the port.
+    #[inline]
+    pub(super) fn release<P: Port>(&mut self, port: &mut P) {
+        for frame in self.0.drain(..) {
+            port.release(frame);
+        }
+    }
+}
+
+impl Frames for Acknowledged {
+    fn bytes(&self, _: FrameId) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self, _: FrameId) -> &mut [u8] {
+        &mut []
+    }
+
+    fn retain(&mut self, _: FrameId) {}
+
+    #[inline]
+    fn release(&mut self, frame: FrameId) {
+        self.0.push(frame);
+    }
+
+    fn is_queued(&self, _: FrameId) -> bool {
+        false
+    }
+}
+
+/// What is to be done with a packet after the core has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Done,
+    /// It belongs to another engine of the process.
+    Forward { engine: u8 },
+}
+
+impl<K: KernelSet> Core<K> {
+    /// Takes one received packet.
+    #[inline]
+    pub(super) fn receive(&mut self, from: SocketAddr, bytes: &[u8]) -> Verdict {
+        match self.endpoint.handle(self.now, from, bytes, &mut self.protection, &mut self.acknowledged) {
+            Handled::Data { flow, number, body, age } => {
+                self.touch(flow);
+                let body = &bytes[body];
+                if self.is_placeable(body) {
+                    self.frames(flow, age.as_us(), body);
+                    if let Some(flow) = self.endpoint.flow_mut(flow) {
+                        flow.accept(self.now, number);
+                    }
+                } else {
+                    self.counters.unplaced_packets += 1;
+                }
+            }
+            Handled::Ack { flow } => self.touch(flow),
+            Handled::Foreign { engine } => return Verdict::Forward { engine },
+            Handled::Control | Handled::Dropped(_) => {}
+        }
+        Verdict::Done
+    }
+
+    /// Marks a flow for this turn's transmit pass: it may owe an ack or have room again.
+    #[inline]
+    pub(super) fn touch(&mut self, flow: FlowHandle) {
+        self.touch_link(flow.slot());
+    }
+
+    #[inline]
+    pub(super) fn touch_link(&mut self, slot: u16) {
+        let link = &mut self.links[usize::from(slot)];
+        if !link.touched {
+            link.touched = true;
+            self.touched.push(slot);
+        }
+    }
+
+    /// Whether every frame of a packet would find a place. Honest initiators stay within their
+    /// credits, so this refuses only what others send; the packet then stays unacknowledged.
+    #[inline]
+    fn is_placeable(&self, body: &[u8]) -> bool {
+        if self.target.free() >= FRAMES_PER_PACKET && self.holds.free() >= FRAMES_PER_PACKET {
+            return true;
+        }
+        let mut requests = 0;
+        let mut fences = 0;
+        for frame in frame::Frames::new(body).flatten() {
+            if let Frame::Request(request, ..) = frame {
+                requests += 1;
+                fences += usize::from(request.flags.contains(RequestFlags::FENCE));
+            }
+        }
+        self.target.free() >= requests && self.holds.free() >= fences
+    }
+
+    #[inline]
+    fn frames(&mut self, flow: FlowHandle, age_us: u64, body: &[u8]) {
+        for frame in frame::Frames::new(body) {
+            match frame {
+                Ok(Frame::Reply(reply, data)) => self.reply(flow.slot(), &reply, data),
+                Ok(Frame::Request(request, arguments, chunk)) => {
+                    let age_us = u32::try_from(age_us).unwrap_or(u32::MAX);
+                    self.request(flow.slot(), age_us, &request, arguments, chunk);
+                }
+                Err(_) => self.counters.malformed_frames += 1,
+            }
+        }
+    }
+
+    /// Learns what became of flows.
+    pub(super) fn flow_events<P: Port>(&mut self, port: &mut P) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                FlowEvent::Opened { flow, role } => self.flow_opened(flow, role),
+                FlowEvent::Failed { flow, failure } => {
+                    let status = match failure {
+                        nic_transport::ConnectFailure::VersionMismatch { .. } => {
+                            Status::VersionMismatch
+                        }
+                        _ => Status::Unreachable,
+                    };
+                    self.flow_ended(flow, status, &failure.to_string(), port);
+                }
+                FlowEvent::Closed { flow, reason } => {
+                    self.counters.flows_lost += 1;
+                    self.flow_ended(flow, Status::PeerLost, &reason.to_string(), port);
+                }
+            }
+        }
+    }
+
+    fn flow_opened(&mut self, handle: FlowHandle, role: Role) {
+        let Some(flow) = self.endpoint.flow(handle) else { return };
+        let (remote, packet_bytes) = (flow.peer(), flow.packet_bytes());
+        let slot = usize::from(handle.slot());
+        let initiates = role == Role::Initiator;
+        if !initiates {
+            self.links[slot].begin(handle, false, remote);
+        }
+        let link = &mut self.links[slot];
+        link.state = LinkState::Open;
+        link.to = remote;
+        link.packet_bytes = packet_bytes;
+        self.counters.flows_opened += 1;
+        self.touch(handle);
+        self.settle_connects(handle.slot(), None);
+    }
+
+    /// Ends everything that depended on a flow and frees its slot.
+    fn flow_ended<P: Port>(
+        &mut self,
+        handle: FlowHandle,
+        status: Status,
+        reason: &str,
+        port: &mut P,
+    ) {
+        let slot = handle.slot();
+        if self.links[usize::from(slot)].state != LinkState::Vacant {
+            self.links[usize::from(slot)].drop_open(port);
+            self.fail_ops_of_link(slot, status);
+            self.orphan_requests_of_link(slot);
+            self.holds.drop_link(slot);
+            self.links[usize::from(slot)].state = LinkState::Vacant;
+            self.settle_connects(slot, Some((status, reason)));
+        }
+        self.endpoint.remove(handle, port);
+    }
+
+    /// Everything that is due by the clock.
+    pub(super) fn timers(&mut self) {
+        self.endpoint.on_timeout(self.now);
+        while let Some(flow) = self.endpoint.poll_work() {
+            self.touch(flow);
+        }
+        while let Some(slot) = self.deadlines.expired(self.now) {
+            self.op_expired(slot as u16);
+        }
+        while let Some(index) = self.target.expired_call(self.now) {
+            self.call_expired(index);
+        }
+    }
+
+    /// When [`Core::timers`] will next have something to do. For an engine that goes to sleep.
+    pub(super) fn next_timeout(&self) -> Time {
+        let flows = self.endpoint.next_timeout();
+        flows.min(self.deadlines.earliest()).min(self.target.earliest_call())
+    }
+
+    /// Runs ops of others.
+    pub(super) fn execute(&mut self) {
+        let budget = self.config.budget;
+        let Core { executor, memory, target, links, touched, counters, now, .. } = self;
+        executor.run(memory, *now, budget, &mut |_, owner, finish| {
+            let index = owner as u32;
+            target.finished(index, finish.status, finish.fate, finish.reply_length);
+            let link = &mut links[usize::from(target.link(index))];
+            super::target::answer_ready(target, link, touched, index, counters);
+        });
+        self.sweep_orphans();
+    }
+
+    /// Publishes what the turn has staged for applications.
+    pub(super) fn publish(&mut self) {
+        while let Some(slot) = self.dirty_sessions.pop() {
+            if let Some(session) = &mut self.sessions[usize::from(slot)] {
+                self.counters.wakes += u64::from(session.publish());
+            }
+        }
+    }
+}

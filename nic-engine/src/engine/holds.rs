@@ -1,0 +1,103 @@
+//! Requests that wait for a fence: copies of their frames, in a fixed pool.
+
+use std::collections::VecDeque;
+
+use nic_wire::Time;
+use nic_wire::frame::Request;
+use nic_wire::packet::MAX_PACKET_BYTES;
+
+/// A request frame that waits.
+pub(super) struct Held {
+    pub(super) link: u16,
+    pub(super) arrived: Time,
+    pub(super) age_us: u32,
+    pub(super) request: Request,
+    argument_length: u16,
+    chunk_length: u16,
+    buffer: u16,
+}
+
+/// The pool, in order of arrival.
+pub(super) struct Holds {
+    buffers: Box<[[u8; MAX_PACKET_BYTES]]>,
+    free: Vec<u16>,
+    held: VecDeque<Held>,
+}
+
+impl Holds {
+    /// Room for `capacity` frames.
+    pub(super) fn new(capacity: u16) -> Self {
+        Holds {
+            buffers: vec![[0; MAX_PACKET_BYTES]; usize::from(capacity)].into(),
+            free: (0..capacity).rev().collect(),
+            held: VecDeque::with_capacity(usize::from(capacity)),
+        }
+    }
+
+    /// How many more frames fit.
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Keeps a frame. False if the pool is exhausted.
+    pub(super) fn hold(
+        &mut self,
+        link: u16,
+        arrived: Time,
+        age_us: u32,
+        request: &Request,
+        parts: (&[u8], &[u8]),
+    ) -> bool {
+        let (arguments, chunk) = parts;
+        let Some(buffer) = self.free.pop() else { return false };
+        let bytes = &mut self.buffers[usize::from(buffer)];
+        bytes[..arguments.len()].copy_from_slice(arguments);
+        bytes[arguments.len()..][..chunk.len()].copy_from_slice(chunk);
+        self.held.push_back(Held {
+            link,
+            arrived,
+            age_us,
+            request: *request,
+            argument_length: arguments.len() as u16,
+            chunk_length: chunk.len() as u16,
+            buffer,
+        });
+        true
+    }
+
+    /// How many frames wait.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The `index`-th frame in order of arrival.
+    pub(super) fn get(&self, index: usize) -> &Held {
+        &self.held[index]
+    }
+
+    /// Copies a frame's arguments and payload out and lets go of it.
+    pub(super) fn release<'a>(
+        &mut self,
+        index: usize,
+        into: &'a mut [u8; MAX_PACKET_BYTES],
+    ) -> Option<(Held, &'a [u8], &'a [u8])> {
+        let held = self.held.remove(index)?;
+        let (arguments, chunk) =
+            (usize::from(held.argument_length), usize::from(held.chunk_length));
+        let bytes = &self.buffers[usize::from(held.buffer)][..arguments + chunk];
+        into[..bytes.len()].copy_from_slice(bytes);
+        self.free.push(held.buffer);
+        Some((held, &into[..arguments], &into[arguments..arguments + chunk]))
+    }
+
+    /// Forgets the frames of a flow that has ended.
+    pub(super) fn drop_link(&mut self, link: u16) {
+        let free = &mut self.free;
+        self.held.retain(|held| {
+            if held.link == link {
+                free.push(held.buffer);
+            }
+            held.link != link
+        });
+    }
+}

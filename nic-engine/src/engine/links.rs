@@ -1,0 +1,258 @@
+//! What the op layer keeps per flow: the packet being filled, credits in use, streams, and the
+//! replies that wait for room.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use nic_ports::{Port, Share};
+use nic_transport::{Endpoint, Flow, FlowHandle, FrameId, Protection};
+use nic_wire::Time;
+use nic_wire::frame::write_pad;
+use nic_wire::packet::HEADER_BYTES;
+
+use super::ops::OpQueue;
+use super::streams::Streams;
+
+/// Where a flow stands, as the op layer cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkState {
+    /// The slot is unused.
+    Vacant,
+    /// The handshake is under way.
+    Opening,
+    /// Packets flow.
+    Open,
+}
+
+/// Which (session, stream) a stream of an initiated flow belongs to, and the number of its next op.
+#[derive(Clone, Copy)]
+pub(super) struct IssuedStream {
+    owner: Option<(u16, u16)>,
+    next: u32,
+    out: u32,
+}
+
+/// The op layer's side of one flow.
+pub(super) struct Link {
+    pub(super) state: LinkState,
+    pub(super) handle: Option<FlowHandle>,
+    /// Whether this engine issues ops on it, or answers them.
+    pub(super) initiates: bool,
+    /// Where its peer was asked for: the key under which sessions share it.
+    pub(super) asked: SocketAddr,
+    /// Where its packets go.
+    pub(super) to: SocketAddr,
+    /// The packet being filled.
+    open: Option<OpenPacket>,
+    /// Packets are this long at most, in bytes.
+    pub(super) packet_bytes: usize,
+    /// Ops out, and bytes of reply that they may bring.
+    pub(super) ops_out: u32,
+    pub(super) reply_bytes_out: u64,
+    /// Initiator: ops with something still to be put into packets.
+    pub(super) waiting: OpQueue,
+    /// Initiator: the streams in use.
+    issued: Vec<IssuedStream>,
+    /// Target: what has finished.
+    pub(super) streams: Streams,
+    /// Target: entries of the target's table whose reply is ready, in the order in which they ended.
+    pub(super) replies: VecDeque<u32>,
+    /// Target: how many ops wait for a fence.
+    pub(super) held: u32,
+    /// Whether the flow has business in this turn's transmit pass.
+    pub(super) touched: bool,
+}
+
+#[derive(Clone, Copy)]
+struct OpenPacket {
+    frame: FrameId,
+    used: usize,
+}
+
+/// Why nothing more can be put into packets of a flow in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+impl Link {
+    pub(super) fn vacant(target_ops: usize) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Link {
+            state: LinkState::Vacant,
+            handle: None,
+            initiates: false,
+            asked: nowhere,
+            to: nowhere,
+            open: None,
+            packet_bytes: 0,
+            ops_out: 0,
+            reply_bytes_out: 0,
+            waiting: OpQueue::EMPTY,
+            issued: Vec::new(),
+            streams: Streams::new(),
+            replies: VecDeque::with_capacity(target_ops),
+            held: 0,
+            touched: false,
+        }
+    }
+
+    /// Begins anew for a flow of a slot.
+    pub(super) fn begin(&mut self, handle: FlowHandle, initiates: bool, to: SocketAddr) {
+        self.handle = Some(handle);
+        self.initiates = initiates;
+        self.asked = to;
+        self.to = to;
+        self.ops_out = 0;
+        self.reply_bytes_out = 0;
+        self.issued.clear();
+        self.issued.reserve(Streams::MAX);
+        self.streams.clear();
+        self.replies.clear();
+        self.held = 0;
+        self.touched = false;
+        assert!(self.open.is_none(), "packets of the former flow were dropped with it");
+    }
+
+    /// The flow.
+    #[inline]
+    pub(super) fn flow_mut<'e>(&self, endpoint: &'e mut Endpoint) -> Option<&'e mut Flow> {
+        endpoint.flow_mut(self.handle?)
+    }
+
+    /// The flow's stream for a session's stream; `None` if all are taken.
+    pub(super) fn stream_for(&mut self, session: u16, stream: u16) -> Option<u16> {
+        let owner = Some((session, stream));
+        if let Some(found) = self.issued.iter().position(|issued| issued.owner == owner) {
+            return Some(found as u16);
+        }
+        if let Some(vacant) = self.issued.iter().position(|issued| issued.owner.is_none()) {
+            self.issued[vacant].owner = owner;
+            return Some(vacant as u16);
+        }
+        if self.issued.len() == Streams::MAX {
+            return None;
+        }
+        self.issued.push(IssuedStream { owner, next: 0, out: 0 });
+        Some(self.issued.len() as u16 - 1)
+    }
+
+    /// Numbers the next op of a stream.
+    #[inline]
+    pub(super) fn next_sequence(&mut self, stream: u16) -> u32 {
+        let issued = &mut self.issued[usize::from(stream)];
+        let sequence = issued.next;
+        issued.next = issued.next.wrapping_add(1);
+        issued.out += 1;
+        sequence
+    }
+
+    /// Notes that an op of a stream is over.
+    #[inline]
+    pub(super) fn end_in_stream(&mut self, stream: u16) {
+        self.issued[usize::from(stream)].out -= 1;
+    }
+
+    /// How many ops of a stream are out.
+    #[inline]
+    pub(super) fn out_in_stream(&self, stream: u16) -> u32 {
+        self.issued[usize::from(stream)].out
+    }
+
+    /// Lets go of the streams of a closed session; their numbers go on for the next owner.
+    pub(super) fn release_streams(&mut self, session: u16) {
+        for issued in &mut self.issued {
+            if issued.owner.is_some_and(|(owner, _)| owner == session) {
+                issued.owner = None;
+            }
+        }
+    }
+
+    /// How many bytes of frames still fit the packet being filled; 0 if there is none.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        self.open.map_or(0, |open| self.packet_bytes - open.used)
+    }
+
+    /// How many bytes of frames a packet has room for.
+    #[inline]
+    pub(super) fn packet_room(&self) -> usize {
+        self.packet_bytes - HEADER_BYTES
+    }
+
+    /// Makes sure that the packet being filled has room for `wanted` bytes: else it is completed
+    /// to its full length and sent, and a new one begun.
+    #[inline]
+    pub(super) fn make_room<P: Port>(
+        &mut self,
+        wanted: usize,
+        now: Time,
+        endpoint: &mut Endpoint,
+        port: &mut P,
+        protection: &mut impl Protection,
+    ) -> Result<(), NoRoom> {
+        if self.room() >= wanted {
+            return Ok(());
+        }
+        if self.open.is_some() {
+            self.send_open(true, now, endpoint, port, protection);
+        }
+        let flow = self.flow_mut(endpoint).ok_or(NoRoom)?;
+        if !flow.may_send(self.packet_bytes) {
+            return Err(NoRoom);
+        }
+        let share = if self.initiates { Share::Request } else { Share::Reply };
+        let frame = port.allocate(share).ok_or(NoRoom)?;
+        self.open = Some(OpenPacket { frame, used: HEADER_BYTES });
+        self.touched = true;
+        Ok(())
+    }
+
+    /// The free bytes of the packet being filled; what is written there is kept by
+    /// [`Link::fill`].
+    #[inline]
+    pub(super) fn tail<'p, P: Port>(&self, port: &'p mut P) -> &'p mut [u8] {
+        match self.open {
+            Some(open) => &mut port.bytes_mut(open.frame)[open.used..self.packet_bytes],
+            None => &mut [],
+        }
+    }
+
+    /// Keeps the first `length` bytes of [`Link::tail`].
+    #[inline]
+    pub(super) fn fill(&mut self, length: usize) {
+        if let Some(open) = &mut self.open {
+            open.used += length;
+            debug_assert!(open.used <= self.packet_bytes, "frames stay within the packet");
+        }
+    }
+
+    /// Sends the packet being filled, if there is one. `whole`: others of this burst follow, so it
+    /// is completed to the flow's full length; only runs of equal length stay together.
+    pub(super) fn send_open<P: Port>(
+        &mut self,
+        whole: bool,
+        now: Time,
+        endpoint: &mut Endpoint,
+        port: &mut P,
+        protection: &mut impl Protection,
+    ) {
+        let Some(open) = self.open.take() else { return };
+        let length = if whole {
+            write_pad(&mut port.bytes_mut(open.frame)[open.used..self.packet_bytes]);
+            self.packet_bytes
+        } else {
+            open.used
+        };
+        if let Some(flow) = self.flow_mut(endpoint) {
+            flow.send(now, open.frame, length, port, protection);
+            port.submit(open.frame, length, self.to);
+        }
+        port.release(open.frame);
+    }
+
+    /// Forgets the packet being filled: its flow is gone.
+    pub(super) fn drop_open<P: Port>(&mut self, port: &mut P) {
+        if let Some(open) = self.open.take() {
+            port.release(open.frame);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The engine: one task, single-threaded, never blocking, that owns flows and executes ops.
+//!
+//! [`Engine::poll`] is one turn: receive a burst, pick commands up, run ops, look at the clock's
+//! duties, fill and send packets, publish completions. It makes no system call but the port's one
+//! receive and one transmit and a write to the doorbell of an application found asleep; it neither
+//! allocates nor locks nor logs, and is told the time.
+
+mod config;
+mod control;
+mod core;
+mod counters;
+mod forward;
+mod holds;
+mod initiator;
+mod links;
+mod ops;
+mod session;
+mod streams;
+mod target;
+mod transmit;
+mod wheel;
+mod work;
+
+pub use config::EngineConfig;
+pub use counters::Counters;
+pub use forward::{Forwarded, Neighbours};
+pub use initiator::OP_BYTES_MAX;
+pub use session::SessionError;
+pub use work::{Answer, Answered, ClientId, Refusal, Released, SessionParts, Work};
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use nic_kernels::mapped::{MappedMemory, Tables};
+use nic_kernels::{Executor, KernelSet, Limits};
+use nic_ports::{Burst, Port};
+use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
+use nic_wire::Time;
+
+use self::core::{Acknowledged, Core, Verdict};
+use self::holds::Holds;
+use self::links::Link;
+use self::ops::OpTable;
+use self::target::TargetTable;
+use self::wheel::Wheel;
+use crate::protection::Crc32;
+
+/// A poll-mode packet engine; see the module's description.
+pub struct Engine<P: Port, K: KernelSet> {
+    port: P,
+    burst: Burst,
+    neighbours: Neighbours,
+    core: Core<K>,
+    last_turn_was_busy: bool,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whether it found work.
+    pub busy: bool,
+}
+
+impl<P: Port, K: KernelSet> Engine<P, K> {
+    /// An engine on a port. `seed` is for numbers that peers must not guess: random, except in
+    /// simulations.
+    ///
+    /// # Errors
+    /// Settings with which no flow can work.
+    pub fn new(port: P, config: EngineConfig, seed: u64, now: Time) -> Result<Self, ConfigError> {
+        let capabilities = port.capabilities();
+        let capabilities_frames = capabilities.frames as usize;
+        let window = config.receive_window_bytes.unwrap_or(capabilities.window_bytes);
+        let flow_config = FlowConfig {
+            flows_max: config.flows,
+            port: port.local_address().port(),
+            packet_bytes: config.packet_bytes as u16,
+            receive_window_bytes: window,
+            congestion_window_bytes: config.congestion_window_bytes,
+            first_packet_number: config.first_packet_number,
+            op_credits: config.op_credits,
+            reply_credits_kib: config.reply_credits_kib,
+            peer_timeout: config.peer_timeout,
+            connect_timeout: config.connect_timeout,
+            ..FlowConfig::default()
+        };
+        let endpoint = Endpoint::new(flow_config, config.engine, seed, seed.rotate_left(32))?;
+        let tables = Tables {
+            domains: config.clients,
+            regions: config.regions,
+            exports: config.exports,
+        };
+        let core = Core {
+            address: port.local_address(),
+            endpoint,
+            acknowledged: Acknowledged::new(capabilities_frames),
+            protection: Crc32,
+            executor: Executor::new(u32::from(config.ops_in), Limits::default()),
+            memory: MappedMemory::new(tables),
+            clients: (0..config.clients).map(|_| None).collect(),
+            sessions: (0..config.sessions).map(|_| None).collect(),
+            open_sessions: Vec::with_capacity(usize::from(config.sessions)),
+            dirty_sessions: Vec::with_capacity(usize::from(config.sessions)),
+            ops: OpTable::new(config.ops_out),
+            deadlines: Wheel::new(usize::from(config.ops_out), now),
+            links: (0..config.flows).map(|_| Link::vacant(usize::from(config.op_credits))).collect(),
+            touched: Vec::with_capacity(usize::from(config.flows)),
+            blocked: Vec::with_capacity(usize::from(config.flows)),
+            target: TargetTable::new(config.ops_in, now),
+            holds: Holds::new(config.holds),
+            parked: Vec::with_capacity(64),
+            answers: VecDeque::with_capacity(64),
+            counters: Counters::default(),
+            now,
+            config,
+        };
+        let burst = Burst::new(core.config.burst);
+        let neighbours = Neighbours::none();
+        Ok(Engine { port, burst, neighbours, core, last_turn_was_busy: false })
+    }
+
+    /// Tells the engine of the other engines of its process.
+    pub fn set_neighbours(&mut self, neighbours: Neighbours) {
+        self.neighbours = neighbours;
+    }
+
+    /// Begins a piece of control work. Its answer comes from [`Engine::next_answer`], perhaps only
+    /// after further turns.
+    pub fn control(&mut self, now: Time, id: u64, work: Work) {
+        self.core.now = now;
+        self.core.control(id, work);
+    }
+
+    /// The next answer to control work.
+    pub fn next_answer(&mut self) -> Option<Answered> {
+        self.core.answers.pop_front()
+    }
+
+    /// One turn, beginning at `now`.
+    #[inline]
+    pub fn poll(&mut self, now: Time) -> Turn {
+        self.account(now);
+        let taken = self.receive();
+        let commands_before = self.core.counters.commands;
+        self.core.pickup();
+        self.core.execute();
+        self.core.timers();
+        self.core.flow_events(&mut self.port);
+        if !self.core.parked.is_empty() {
+            self.core.settle_revocations();
+        }
+        self.core.transmit(&mut self.port);
+        self.port.transmit();
+        self.core.publish();
+        let busy = taken > 0
+            || self.core.counters.commands != commands_before
+            || self.core.executor.ready() > 0;
+        self.last_turn_was_busy = busy;
+        Turn { busy }
+    }
+
+    /// Books the former turn, whose end is this one's beginning.
+    #[inline]
+    fn account(&mut self, now: Time) {
+        let counters = &mut self.core.counters;
+        counters.turns += 1;
+        if self.last_turn_was_busy {
+            let length_ns = now.since(self.core.now).as_ns();
+            counters.busy_turns += 1;
+            counters.busy_ns += length_ns;
+            counters.longest_turn_ns = counters.longest_turn_ns.max(length_ns);
+        }
+        self.core.now = now;
+    }
+
+    /// Takes a burst from the port, and what neighbours have forwarded.
+    #[inline]
+    fn receive(&mut self) -> usize {
+        let Engine { port, burst, neighbours, core, .. } = self;
+        let mut taken = port.receive(burst);
+        for view in burst.views() {
+            let bytes = port.view(view);
+            if let Verdict::Forward { engine } = core.receive(view.from, bytes) {
+                let is_forwarded = neighbours.forward(engine, view.from, bytes);
+                core.counters.forwarded += u64::from(is_forwarded);
+                core.counters.unforwardable += u64::from(!is_forwarded);
+            }
+        }
+        port.release_burst(burst);
+        while let Some(packet) = neighbours.take() {
+            core.counters.taken_over += 1;
+            core.receive(packet.from, packet.bytes());
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Asks everyone who brings work to wake the engine, and looks once more. True: it may sleep
+    /// on [`Engine::wait_descriptor`] and its doorbell until [`Engine::next_timeout`]; afterwards
+    /// [`Engine::end_wait`]. False: there is work.
+    pub fn prepare_wait(&mut self) -> bool {
+        let mut may_sleep = self.neighbours.prepare_wait();
+        for slot in &self.core.open_sessions {
+            if let Some(session) = &mut self.core.sessions[usize::from(*slot)] {
+                may_sleep &= session.violated || session.commands.prepare_sleep();
+            }
+        }
+        may_sleep &= self.port.prepare_wait();
+        if may_sleep {
+            self.core.counters.sleeps += 1;
+        } else {
+            self.end_wait();
+        }
+        may_sleep
+    }
+
+    /// Ends a sleep, or the attempt.
+    pub fn end_wait(&mut self) {
+        self.neighbours.end_wait();
+        for slot in &self.core.open_sessions {
+            if let Some(session) = &mut self.core.sessions[usize::from(*slot)] {
+                session.commands.awake();
+            }
+        }
+        self.port.end_wait();
+    }
+
+    /// What becomes readable when packets arrive.
+    pub fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.port.wait_descriptor()
+    }
+
+    /// When the engine has something to do even if nothing arrives.
+    pub fn next_timeout(&self) -> Time {
+        self.core.next_timeout()
+    }
+
+    /// Whether ops or replies are on their way.
+    pub fn is_idle(&self) -> bool {
+        self.core.ops.live() == 0 && self.core.target.live() == 0
+    }
+
+    /// Where it receives packets.
+    pub fn address(&self) -> SocketAddr {
+        self.core.address
+    }
+
+    /// Its port.
+    pub fn port(&self) -> &P {
+        &self.port
+    }
+
+    /// What it has counted, the port's and the flows' counts included.
+    pub fn counters(&self) -> Counters {
+        let port = self.port.counters();
+        let flows = self.core.endpoint.counters();
+        Counters {
+            packets_sent: port.transmitted_packets,
+            packets_received: port.received_packets,
+            bytes_sent: port.transmitted_bytes,
+            bytes_received: port.received_bytes,
+            send_calls: port.transmit_calls,
+            receive_calls: port.receive_calls,
+            empty_polls: port.empty_polls,
+            retransmissions: flows.flows.retransmissions_fast
+                + flows.flows.retransmissions_probe
+                + flows.flows.retransmissions_timeout,
+            lone_acks: flows.flows.lone_acks_sent,
+            duplicates: flows.flows.duplicates,
+            corrupted_packets: flows.drops.not_authentic,
+            malformed_packets: flows.drops.malformed,
+            foreign_versions: flows.drops.version,
+            dropped_packets: flows.drops.unknown_flow
+                + flows.drops.wrong_address
+                + flows.drops.out_of_window
+                + flows.drops.impossible_ack
+                + flows.drops.stale_handshake
+                + flows.drops.unbelievable_reset
+                + flows.drops.no_room,
+            flows: self.core.endpoint.flows() as u64,
+            sessions: self.core.open_sessions.len() as u64,
+            ops_out: self.core.ops.live() as u64,
+            ops_in: self.core.target.live() as u64,
+            ..self.core.counters
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The initiator's table of ops that are out: from pickup until their completion is posted.
+
+use nic_wire::session::INLINE_ARGUMENT_BYTES;
+use nic_wire::{Fate, KernelId, OpId, Rkey, Status, Time};
+
+/// No op: the end of a queue.
+const NONE: u16 = u16::MAX;
+
+/// One op that a local session has asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Op {
+    /// Goes up each time the slot is freed, so that late replies find nobody.
+    pub(super) generation: u16,
+    /// Whether an op lives here.
+    pub(super) live: bool,
+    /// Where it has got to.
+    pub(super) state: OpState,
+    /// Neighbours in its flow's queue of ops with something still to be put into packets.
+    pub(super) next: u16,
+    pub(super) previous: u16,
+    /// Whether it stands in that queue.
+    pub(super) queued: bool,
+    /// The session that asked.
+    pub(super) session: u16,
+    /// The flow it travels on.
+    pub(super) link: u16,
+    /// Its stream on that flow, once issued.
+    pub(super) stream: u16,
+    /// Its place in the stream, once issued.
+    pub(super) sequence: u32,
+    /// The application's name for it.
+    pub(super) token: u64,
+    /// What to run.
+    pub(super) kernel: KernelId,
+    /// The right to the memory.
+    pub(super) rkey: Rkey,
+    /// Bits of the wire's `RequestFlags`.
+    pub(super) flags: u8,
+    /// The session's stream.
+    pub(super) session_stream: u16,
+    /// How many argument bytes count.
+    pub(super) argument_length: u8,
+    /// The kernel's arguments.
+    pub(super) arguments: [u8; INLINE_ARGUMENT_BYTES],
+    /// Where in the arena the payload lies.
+    pub(super) payload_offset: u32,
+    /// Its length in bytes.
+    pub(super) payload_length: u32,
+    /// How much of it has been put into packets.
+    pub(super) payload_sent: u32,
+    /// Where in the arena the reply lands.
+    pub(super) reply_offset: u32,
+    /// The room there in bytes.
+    pub(super) reply_capacity: u32,
+    /// How much of the reply has landed.
+    pub(super) received: u32,
+    /// When it was picked up.
+    pub(super) started: Time,
+    /// When its request first left.
+    pub(super) issued: Time,
+    /// When it ends at the latest.
+    pub(super) deadline: Time,
+}
+
+/// Where an op has got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpState {
+    /// Nothing of it has left.
+    Waiting,
+    /// Some or all of its request has left.
+    Out,
+    /// Its completion is posted, but the target still holds a credit for it.
+    Abandoned,
+}
+
+/// How an op ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    pub(super) status: Status,
+    pub(super) fate: Fate,
+    pub(super) length: u32,
+    pub(super) service_ns: u32,
+}
+
+impl Ending {
+    /// An end without a reply.
+    pub(super) fn failure(status: Status, fate: Fate) -> Self {
+        Ending { status, fate, length: 0, service_ns: 0 }
+    }
+}
+
+impl Op {
+    /// The op that a new slot is filled with; every field that matters is set by its maker.
+    pub(super) fn vacant() -> Self {
+        Op {
+            generation: 0,
+            live: false,
+            state: OpState::Waiting,
+            next: NONE,
+            previous: NONE,
+            queued: false,
+            session: 0,
+            link: 0,
+            stream: 0,
+            sequence: 0,
+            token: 0,
+            kernel: KernelId(0),
+            rkey: Rkey::new(0, 0, 0),
+            flags: 0,
+            session_stream: 0,
+            argument_length: 0,
+            arguments: [0; INLINE_ARGUMENT_BYTES],
+            payload_offset: 0,
+            payload_length: 0,
+            payload_sent: 0,
+            reply_offset: 0,
+            reply_capacity: 0,
+            received: 0,
+            started: Time::ZERO,
+            issued: Time::ZERO,
+            deadline: Time::NEVER,
+        }
+    }
+
+    /// What is known of the op's effect if it ends now without an answer. An op that only reads
+    /// changes nothing, so running it again is always safe.
+    pub(super) fn fate_unanswered(&self) -> Fate {
+        let reads_only = matches!(self.kernel, KernelId::READ | KernelId::SCAN_AND_READ);
+        if self.state == OpState::Waiting || reads_only { Fate::NotExecuted } else { Fate::Unknown }
+    }
+}
+
+/// Ops by slot; sized at the start.
+pub(super) struct OpTable {
+    ops: Box<[Op]>,
+    free: Vec<u16>,
+}
+
+impl OpTable {
+    /// Room for `capacity` ops.
+    pub(super) fn new(capacity: u16) -> Self {
+        assert!(capacity < NONE, "one number names no op");
+        OpTable {
+            ops: vec![Op::vacant(); usize::from(capacity)].into(),
+            free: (0..capacity).rev().collect(),
+        }
+    }
+
+    /// Puts an op into a free slot.
+    #[inline]
+    pub(super) fn insert(&mut self, op: Op) -> Option<u16> {
+        let slot = self.free.pop()?;
+        let generation = self.ops[usize::from(slot)].generation;
+        self.ops[usize::from(slot)] = Op { generation, live: true, ..op };
+        Some(slot)
+    }
+
+    /// Frees a slot; whatever still arrives for the op is late.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: u16) {
+        let op = &mut self.ops[usize::from(slot)];
+        assert!(op.live && !op.queued, "an op ends once, and leaves its queue first");
+        op.live = false;
+        op.generation = op.generation.wrapping_add(1);
+        self.free.push(slot);
+    }
+
+    /// The name under which replies will find the op.
+    #[inline]
+    pub(super) fn id(&self, slot: u16) -> OpId {
+        OpId::new(slot, self.ops[usize::from(slot)].generation)
+    }
+
+    /// The op of a live slot.
+    #[inline]
+    pub(super) fn get(&mut self, slot: u16) -> &mut Op {
+        let op = &mut self.ops[usize::from(slot)];
+        debug_assert!(op.live, "a slot in use holds a live op");
+        op
+    }
+
+    /// The slot that a reply names, unless the op has ended.
+    #[inline]
+    pub(super) fn find(&self, id: OpId) -> Option<u16> {
+        let op = self.ops.get(usize::from(id.slot()))?;
+        (op.live && op.generation == id.generation()).then_some(id.slot())
+    }
+
+    /// Some live op that `wanted` is true of: for the rare ends of sessions and flows.
+    pub(super) fn any(&self, wanted: impl Fn(&Op) -> bool) -> Option<u16> {
+        self.ops.iter().position(|op| op.live && wanted(op)).map(|slot| slot as u16)
+    }
+
+    /// Appends an op to a flow's queue.
+    #[inline]
+    pub(super) fn enqueue(&mut self, queue: &mut OpQueue, slot: u16) {
+        let last = queue.last;
+        let op = &mut self.ops[usize::from(slot)];
+        assert!(op.live && !op.queued, "an op waits in one queue");
+        (op.queued, op.previous, op.next) = (true, last, NONE);
+        match last {
+            NONE => queue.first = slot,
+            last => self.ops[usize::from(last)].next = slot,
+        }
+        queue.last = slot;
+    }
+
+    /// Takes an op out of its flow's queue, if it stands there.
+    #[inline]
+    pub(super) fn dequeue(&mut self, queue: &mut OpQueue, slot: u16) {
+        let op = &mut self.ops[usize::from(slot)];
+        if !op.queued {
+            return;
+        }
+        op.queued = false;
+        let (previous, next) = (op.previous, op.next);
+        match previous {
+            NONE => queue.first = next,
+            previous => self.ops[usize::from(previous)].next = next,
+        }
+        match next {
+            NONE => queue.last = previous,
+            next => self.ops[usize::from(next)].previous = previous,
+        }
+    }
+
+    /// How many ops are out.
+    pub(super) fn live(&self) -> usize {
+        self.ops.len() - self.free.len()
+    }
+}
+
+/// Ops of one flow that have something still to be put into packets, in order of pickup.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpQueue {
+    first: u16,
+    last: u16,
+}
+
+impl OpQueue {
+    pub(super) const EMPTY: OpQueue = OpQueue { first: NONE, last: NONE };
+
+    /// The op that has waited longest.
+    #[inline]
+    pub(super) fn first(&self) -> Option<u16> {
+        (self.first != NONE).then_some(self.first)
+    }
+}

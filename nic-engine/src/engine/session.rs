@@ -1,0 +1,224 @@
+//! A session as the engine sees it: rings and arena in memory that the application writes at will.
+//!
+//! Nothing found there is believed: slots are copied once and the copy is checked; the geometry is
+//! the engine's own copy; ring words are checked by the cursors.
+
+use std::net::SocketAddr;
+
+use nic_shm::{Consumer, Doorbell, Producer, RacyMem, RingError, RingLayout};
+use nic_wire::Rkey;
+use nic_wire::session::{BadGeometry, Command, Completion, Geometry, Receive};
+use zerocopy::IntoBytes;
+
+const COMMAND_BYTES: usize = size_of::<Command>();
+const COMPLETION_BYTES: usize = size_of::<Completion>();
+const RECEIVE_BYTES: usize = size_of::<Receive>();
+
+/// A way to a region of another host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote {
+    /// The target engine's address, to open the flow anew when it was lost.
+    pub(super) engine: SocketAddr,
+    /// The flow in use.
+    pub(super) link: u16,
+    /// The right to the region.
+    pub(super) rkey: Rkey,
+}
+
+/// One thread's queues.
+pub(super) struct Session {
+    /// The application it belongs to.
+    pub(super) client: u16,
+    pub(super) commands: Consumer<COMMAND_BYTES>,
+    completions: Producer<COMPLETION_BYTES>,
+    receives: Producer<RECEIVE_BYTES>,
+    pub(super) arena: RacyMem,
+    buffers: RacyMem,
+    receive_buffer_bytes: u32,
+    free_buffers: Vec<u32>,
+    /// Which buffers the application has.
+    lent: Vec<bool>,
+    doorbell: Option<Doorbell>,
+    pub(super) remotes: Vec<Remote>,
+    /// Ops taken whose completion is not yet staged.
+    pub(super) out: u32,
+    depth: u32,
+    /// Whether something is staged that has not been published.
+    pub(super) dirty: bool,
+    /// The application broke the rules of its rings; nothing more is taken from it.
+    pub(super) violated: bool,
+}
+
+/// Why session memory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Its sizes cannot be.
+    #[error(transparent)]
+    Geometry(#[from] BadGeometry),
+    /// The memory is not as long as its geometry says.
+    #[error("session memory is too short: {0}")]
+    Memory(#[from] nic_shm::OutOfBounds),
+    /// A ring does not fit.
+    #[error("session ring: {0}")]
+    Ring(#[from] RingError),
+    /// The memory cannot be written.
+    #[error("session memory: {0}")]
+    Write(#[from] nic_shm::WriteError),
+}
+
+impl Session {
+    /// The most ways to other hosts that a session opens.
+    pub(super) const REMOTES_MAX: usize = 1024;
+
+    /// Lays out new session memory and writes its header, the magic last.
+    pub(super) fn format(
+        client: u16,
+        memory: &RacyMem,
+        geometry: Geometry,
+        doorbell: Option<Doorbell>,
+    ) -> Result<Self, SessionError> {
+        let places = geometry.places()?;
+        let ring = |at: u64, entries: u32, entry: usize| -> Result<_, SessionError> {
+            let layout = RingLayout::new(entries, entry as u32)?;
+            let memory = memory.slice(at, layout.bytes())?;
+            Ok((layout.words(&memory)?, layout.entries(&memory)?))
+        };
+        let (words, entries) = ring(places.commands, geometry.depth, COMMAND_BYTES)?;
+        let commands = Consumer::new(words, &entries)?;
+        let (words, entries) = ring(places.completions, geometry.depth, COMPLETION_BYTES)?;
+        let completions = Producer::new(words, &entries)?;
+        let buffers = geometry.receive_buffers;
+        let (words, entries) = ring(places.receives, buffers.max(2), RECEIVE_BYTES)?;
+        let receives = Producer::new(words, &entries)?;
+        let header = geometry.header();
+        let bytes = header.as_bytes();
+        memory.write(8, &bytes[8..])?;
+        memory.write_release_tail(0, &bytes[..8])?;
+        Ok(Session {
+            client,
+            commands,
+            completions,
+            receives,
+            arena: memory.slice(places.arena, u64::from(geometry.arena_bytes))?,
+            buffers: memory.slice(
+                places.buffers,
+                u64::from(buffers) * u64::from(geometry.receive_buffer_bytes),
+            )?,
+            receive_buffer_bytes: geometry.receive_buffer_bytes,
+            free_buffers: (0..buffers).rev().collect(),
+            lent: vec![false; buffers as usize],
+            doorbell,
+            remotes: Vec::with_capacity(16),
+            out: 0,
+            depth: geometry.depth,
+            dirty: false,
+            violated: false,
+        })
+    }
+
+    /// How many more commands may be taken: every op taken has a place for its completion.
+    #[inline]
+    pub(super) fn room(&mut self) -> u32 {
+        let spare = self.depth.saturating_sub(self.out);
+        match self.completions.free_for(self.out.saturating_add(1).min(self.depth)) {
+            Ok(free) => free.saturating_sub(self.out).min(spare),
+            Err(_) => {
+                self.violated = true;
+                0
+            }
+        }
+    }
+
+    /// Takes the next command.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Command> {
+        let mut command = zerocopy::FromZeros::new_zeroed();
+        let bytes: &mut [u8; COMMAND_BYTES] = zerocopy::transmute_mut!(&mut command);
+        match self.commands.take(bytes) {
+            Ok(true) => Some(command),
+            Ok(false) => None,
+            Err(_) => {
+                self.violated = true;
+                None
+            }
+        }
+    }
+
+    /// Stages a completion; published at the end of the turn.
+    #[inline]
+    pub(super) fn complete(&mut self, completion: &Completion) {
+        self.out -= 1;
+        self.dirty = true;
+        let bytes: &[u8; COMPLETION_BYTES] = zerocopy::transmute_ref!(completion);
+        // Room was reserved at pickup, unless the application scribbles over its ring words: then
+        // nobody honest waits for the completion.
+        if self.completions.stage(bytes) != Ok(true) {
+            self.violated = true;
+        }
+    }
+
+    /// Copies a call's request into a free receive buffer and stages its slot. Returns the buffer;
+    /// `None` if there is none or it is too small.
+    pub(super) fn deliver(&mut self, request: &[u8], mut receive: Receive) -> Option<u32> {
+        if request.len() > self.receive_buffer_bytes as usize {
+            return None;
+        }
+        let buffer = self.free_buffers.pop()?;
+        receive.buffer = buffer.into();
+        receive.length = (request.len() as u32).into();
+        let bytes: &[u8; RECEIVE_BYTES] = zerocopy::transmute_ref!(&receive);
+        let is_staged = self.buffers.write(self.buffer_at(buffer), request).is_ok()
+            && self.receives.stage(bytes) == Ok(true);
+        if !is_staged {
+            self.free_buffers.push(buffer);
+            return None;
+        }
+        self.lent[buffer as usize] = true;
+        self.dirty = true;
+        Some(buffer)
+    }
+
+    /// Copies a part of the answer that lies in a receive buffer.
+    #[inline]
+    pub(super) fn read_answer(&self, buffer: u32, offset: u32, into: &mut [u8]) {
+        let at = self.buffer_at(buffer) + u64::from(offset);
+        let fits = offset as usize + into.len() <= self.receive_buffer_bytes as usize;
+        let is_read = fits && self.buffers.read(at, into).is_ok();
+        assert!(is_read, "an answer's length is checked when it is picked up");
+    }
+
+    /// The longest answer that a receive buffer holds, in bytes.
+    pub(super) fn answer_bytes_max(&self) -> u32 {
+        self.receive_buffer_bytes
+    }
+
+    /// Takes a receive buffer back; false if the application never had it.
+    pub(super) fn free_buffer(&mut self, buffer: u32) -> bool {
+        match self.lent.get_mut(buffer as usize) {
+            Some(lent) if *lent => {
+                *lent = false;
+                self.free_buffers.push(buffer);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Publishes what the turn has staged. True if the application had to be woken.
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        self.dirty = false;
+        // Both rings are asked: either may be slept on.
+        let wanted = self.completions.publish() | self.receives.publish();
+        if let (true, Some(doorbell)) = (wanted, &self.doorbell) {
+            // A doorbell that cannot be rung belongs to an application that is gone.
+            let _ = doorbell.ring();
+        }
+        wanted
+    }
+
+    #[inline]
+    fn buffer_at(&self, buffer: u32) -> u64 {
+        u64::from(buffer) * u64::from(self.receive_buffer_bytes)
+    }
+}

@@ -1,0 +1,138 @@
+//! Order within a stream: which ops have finished, so that a FENCE knows when it may start.
+
+/// Ops of one stream that may finish ahead of an earlier one.
+const AHEAD_MAX: u64 = 4096;
+
+/// The target's view of one stream: sequence numbers count from 0 in the order of issue.
+pub(super) struct Stream {
+    id: u16,
+    /// All sequence numbers below this one have finished.
+    finished: u32,
+    /// Bit of number `n` at `n % AHEAD_MAX`: it finished ahead of its turn.
+    ahead: Box<[u64]>,
+    ahead_count: u32,
+}
+
+/// The streams of one flow. Few; the last one used is looked at first.
+pub(super) struct Streams {
+    streams: Vec<Stream>,
+    last: usize,
+}
+
+/// A number that an honest initiator could not have sent yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutOfReach;
+
+impl Streams {
+    /// The most streams that a flow has.
+    pub(super) const MAX: usize = 64;
+
+    pub(super) fn new() -> Self {
+        Streams { streams: Vec::with_capacity(Self::MAX), last: 0 }
+    }
+
+    /// Forgets all streams: the flow began anew.
+    pub(super) fn clear(&mut self) {
+        self.streams.clear();
+        self.last = 0;
+    }
+
+    /// Whether all ops of `stream` before `sequence` have finished.
+    pub(super) fn may_start(&mut self, stream: u16, sequence: u32) -> Result<bool, OutOfReach> {
+        Ok(self.stream(stream).ok_or(OutOfReach)?.finished == sequence)
+    }
+
+    /// Notes that op `sequence` of `stream` has finished.
+    #[inline]
+    pub(super) fn finish(&mut self, stream: u16, sequence: u32) -> Result<(), OutOfReach> {
+        self.stream(stream).ok_or(OutOfReach)?.finish(sequence)
+    }
+
+    /// The stream, made at its first use; `None` if the flow has no room for another.
+    #[inline]
+    fn stream(&mut self, id: u16) -> Option<&mut Stream> {
+        if self.streams.get(self.last).is_none_or(|stream| stream.id != id) {
+            self.last = self.find_or_add(id)?;
+        }
+        self.streams.get_mut(self.last)
+    }
+
+    fn find_or_add(&mut self, id: u16) -> Option<usize> {
+        if let Some(found) = self.streams.iter().position(|stream| stream.id == id) {
+            return Some(found);
+        }
+        if self.streams.len() == Self::MAX {
+            return None;
+        }
+        let ahead = vec![0; AHEAD_MAX as usize / 64].into();
+        self.streams.push(Stream { id, finished: 0, ahead, ahead_count: 0 });
+        Some(self.streams.len() - 1)
+    }
+}
+
+impl Stream {
+    #[inline]
+    fn finish(&mut self, sequence: u32) -> Result<(), OutOfReach> {
+        let ahead = sequence.wrapping_sub(self.finished);
+        if u64::from(ahead) >= AHEAD_MAX {
+            return Err(OutOfReach);
+        }
+        if ahead != 0 {
+            self.mark(sequence, true);
+            self.ahead_count += 1;
+            return Ok(());
+        }
+        self.finished = self.finished.wrapping_add(1);
+        while self.ahead_count > 0 && self.is_marked(self.finished) {
+            self.mark(self.finished, false);
+            self.ahead_count -= 1;
+            self.finished = self.finished.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    fn is_marked(&self, sequence: u32) -> bool {
+        let bit = u64::from(sequence) % AHEAD_MAX;
+        self.ahead[bit as usize / 64] >> (bit % 64) & 1 == 1
+    }
+
+    fn mark(&mut self, sequence: u32, value: bool) {
+        let bit = u64::from(sequence) % AHEAD_MAX;
+        let word = &mut self.ahead[bit as usize / 64];
+        *word = *word & !(1 << (bit % 64)) | u64::from(value) << (bit % 64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_waits_for_exactly_the_earlier_ops() {
+        let mut streams = Streams::new();
+        for sequence in [1, 3, 2] {
+            assert_eq!(streams.finish(7, sequence), Ok(()));
+            assert_eq!(streams.may_start(7, 4), Ok(false));
+        }
+        assert_eq!(streams.finish(7, 0), Ok(()));
+        assert_eq!(streams.may_start(7, 4), Ok(true));
+        assert_eq!(streams.may_start(7, 5), Ok(false));
+        assert_eq!(streams.may_start(8, 0), Ok(true));
+        assert_eq!(streams.finish(7, 4 + AHEAD_MAX as u32), Err(OutOfReach));
+        assert_eq!(streams.finish(7, 3), Err(OutOfReach));
+    }
+
+    #[test]
+    fn numbers_wrap_and_streams_are_bounded() {
+        let mut streams = Streams::new();
+        assert_eq!(streams.finish(0, 0), Ok(()));
+        streams.streams[0].finished = u32::MAX;
+        assert_eq!(streams.finish(0, 0), Ok(()));
+        assert_eq!(streams.finish(0, u32::MAX), Ok(()));
+        assert_eq!(streams.may_start(0, 1), Ok(true));
+        for id in 1..Streams::MAX as u16 {
+            assert_eq!(streams.may_start(id, 0), Ok(true));
+        }
+        assert_eq!(streams.may_start(9999, 0), Err(OutOfReach));
+    }
+}

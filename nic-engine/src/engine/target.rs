@@ -1,0 +1,583 @@
+//! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
+
+use nic_kernels::mapped::MappedMemory;
+use nic_kernels::{Access, Executor, Invocation, KernelSet, Memory, SlotId};
+use nic_ports::Port;
+use nic_wire::frame::{self, REPLY_BYTES, ReplyWriter, RequestFlags};
+use nic_wire::packet::MAX_PACKET_BYTES;
+use nic_wire::session::{AnswerArguments, Command, Receive};
+use nic_wire::{Fate, KernelId, OpId, Span, Status, Time};
+use zerocopy::FromBytes;
+
+use super::core::Core;
+use super::counters::Counters;
+use super::initiator::OP_BYTES_MAX;
+use super::links::{Link, NoRoom};
+use super::session::Session;
+use super::wheel::Wheel;
+
+/// A reply that needs several packets does not begin in the rest of one that has less than this
+/// left, in bytes.
+const FIRST_SEGMENT_MIN: usize = 256;
+
+/// What produces an op's reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Nothing: the reply is a status.
+    Nothing,
+    /// The executor.
+    Strand(SlotId),
+    /// A serving application, in a receive buffer of its session.
+    Call { session: u16, buffer: u32 },
+}
+
+/// One op in hand.
+struct TargetOp {
+    live: bool,
+    generation: u16,
+    link: u16,
+    /// The flow has ended; nobody waits for the reply.
+    orphaned: bool,
+    /// The reply is ready, wholly or (a range) to be fetched.
+    ready: bool,
+    op: OpId,
+    stream: u16,
+    sequence: u32,
+    arrived: Time,
+    reply_capacity: u32,
+    source: Source,
+    status: Status,
+    fate: Fate,
+    total: u32,
+    sent: u32,
+}
+
+/// Ops in hand by slot; sized at the start.
+pub(super) struct TargetTable {
+    ops: Box<[TargetOp]>,
+    free: Vec<u32>,
+    /// Ops whose payload is still arriving: few, looked through in order.
+    arriving: Vec<u32>,
+    /// Ops that have ended after their flow: to be let go of.
+    ended_orphans: Vec<u32>,
+    calls: Wheel,
+}
+
+impl TargetTable {
+    pub(super) fn new(capacity: u16, now: Time) -> Self {
+        let vacant = || TargetOp {
+            live: false,
+            generation: 0,
+            link: 0,
+            orphaned: false,
+            ready: false,
+            op: OpId::from_raw(0),
+            stream: 0,
+            sequence: 0,
+            arrived: Time::ZERO,
+            reply_capacity: 0,
+            source: Source::Nothing,
+            status: Status::Ok,
+            fate: Fate::NotExecuted,
+            total: 0,
+            sent: 0,
+        };
+        TargetTable {
+            ops: (0..capacity).map(|_| vacant()).collect(),
+            free: (0..u32::from(capacity)).rev().collect(),
+            arriving: Vec::with_capacity(usize::from(capacity)),
+            ended_orphans: Vec::with_capacity(usize::from(capacity)),
+            calls: Wheel::new(usize::from(capacity), now),
+        }
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.ops.len() - self.free.len()
+    }
+
+    pub(super) fn link(&self, index: u32) -> u16 {
+        self.ops[index as usize].link
+    }
+
+    #[inline]
+    fn insert(&mut self, link: u16, arrived: Time, request: &frame::Request) -> Option<u32> {
+        let index = self.free.pop()?;
+        let op = &mut self.ops[index as usize];
+        op.live = true;
+        op.link = link;
+        op.orphaned = false;
+        op.ready = false;
+        op.op = request.op;
+        op.stream = request.stream;
+        op.sequence = request.sequence;
+        op.arrived = arrived;
+        op.reply_capacity = request.reply_capacity;
+        op.source = Source::Nothing;
+        op.total = 0;
+        op.sent = 0;
+        Some(index)
+    }
+
+    #[inline]
+    fn remove(&mut self, index: u32) {
+        let op = &mut self.ops[index as usize];
+        assert!(op.live, "an op in hand is let go once");
+        op.live = false;
+        op.generation = op.generation.wrapping_add(1);
+        self.free.push(index);
+    }
+
+    /// Notes how an op ended.
+    #[inline]
+    pub(super) fn finished(&mut self, index: u32, status: Status, fate: Fate, total: u32) {
+        let op = &mut self.ops[index as usize];
+        (op.status, op.fate, op.total) = (status, fate, total);
+        if total > op.reply_capacity {
+            (op.status, op.total) = (Status::ReplyTooLong, 0);
+        }
+    }
+
+    fn find_arriving(&self, link: u16, op: OpId) -> Option<u32> {
+        let is_it = |index: &&u32| {
+            let found = &self.ops[**index as usize];
+            found.link == link && found.op == op && !found.orphaned
+        };
+        self.arriving.iter().find(is_it).copied()
+    }
+
+    /// One call whose caller no longer waits.
+    pub(super) fn expired_call(&mut self, now: Time) -> Option<u32> {
+        self.calls.expired(now)
+    }
+
+    pub(super) fn earliest_call(&self) -> Time {
+        self.calls.earliest()
+    }
+
+    fn call_id(&self, index: u32) -> u32 {
+        u32::from(self.ops[index as usize].generation) << 16 | index
+    }
+
+    fn find_call(&self, call: u32) -> Option<u32> {
+        let index = call & 0xffff;
+        let op = self.ops.get(index as usize)?;
+        let is_it = op.live && u32::from(op.generation) == call >> 16;
+        (is_it && matches!(op.source, Source::Call { .. }) && !op.ready).then_some(index)
+    }
+}
+
+/// Queues the reply of an op that has ended, and lets the fences behind it know.
+#[inline]
+pub(super) fn answer_ready(
+    target: &mut TargetTable,
+    link: &mut Link,
+    touched: &mut Vec<u16>,
+    index: u32,
+    counters: &mut Counters,
+) {
+    let op = &mut target.ops[index as usize];
+    op.ready = true;
+    match (op.status, op.fate) {
+        (Status::Ok | Status::Continues, _) => counters.executed += 1,
+        (_, Fate::NotExecuted) => counters.refused += 1,
+        _ => counters.failed += 1,
+    }
+    if op.orphaned {
+        target.ended_orphans.push(index);
+        return;
+    }
+    if link.streams.finish(op.stream, op.sequence).is_err() {
+        counters.malformed_frames += 1;
+    }
+    link.replies.push_back(index);
+    if !link.touched {
+        link.touched = true;
+        touched.push(op.link);
+    }
+}
+
+impl<K: KernelSet> Core<K> {
+    /// A request, or a part of one, has arrived on a flow.
+    #[inline]
+    pub(super) fn request(
+        &mut self,
+        link: u16,
+        age_us: u32,
+        request: &frame::Request,
+        arguments: &[u8],
+        chunk: &[u8],
+    ) {
+        let is_part = request.payload_length as usize != chunk.len();
+        if is_part && self.payload_part(link, request, chunk) {
+            return;
+        }
+        if request.flags.contains(RequestFlags::FENCE) {
+            let streams = &mut self.links[usize::from(link)].streams;
+            match streams.may_start(request.stream, request.sequence) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let parts = (arguments, chunk);
+                    if self.holds.hold(link, self.now, age_us, request, parts) {
+                        self.counters.fenced += 1;
+                        self.links[usize::from(link)].held += 1;
+                    } else {
+                        self.counters.unplaced_packets += 1;
+                    }
+                    return;
+                }
+                Err(_) => self.counters.malformed_frames += 1,
+            }
+        }
+        self.start(link, self.now, age_us, request, (arguments, chunk));
+    }
+
+    /// Starts an op whose turn it is.
+    fn start(
+        &mut self,
+        link: u16,
+        arrived: Time,
+        age_us: u32,
+        request: &frame::Request,
+        (arguments, chunk): (&[u8], &[u8]),
+    ) {
+        let Some(index) = self.target.insert(link, arrived, request) else {
+            self.counters.unplaced_packets += 1;
+            return;
+        };
+        self.counters.requests_received += 1;
+        let waited_us = u64::from(age_us) + self.now.since(arrived).as_us();
+        let left = Span::from_us(u64::from(request.budget_us).saturating_sub(waited_us));
+        if left == Span::ZERO {
+            self.counters.expired_on_arrival += 1;
+            return self.refuse(index, Status::Expired);
+        }
+        if request.payload_length > OP_BYTES_MAX {
+            return self.refuse(index, Status::BadArguments);
+        }
+        let deadline = self.now + left;
+        if request.kernel == KernelId::CALL {
+            return self.deliver(index, request, arguments, chunk, deadline);
+        }
+        let grant = match self.memory.admit(&request.rkey) {
+            Ok(grant) => grant,
+            Err(error) => return self.refuse(index, error.status()),
+        };
+        let invocation = Invocation {
+            owner: u64::from(index),
+            kernel: request.kernel,
+            arguments,
+            payload_length: request.payload_length,
+            reply_capacity: request.reply_capacity,
+            deadline,
+        };
+        match self.executor.start(&mut self.memory, self.now, grant, &invocation) {
+            Ok(strand) => {
+                self.target.ops[index as usize].source = Source::Strand(strand);
+                if !chunk.is_empty() {
+                    self.place(strand, request.payload_offset, chunk);
+                }
+                if request.payload_length as usize != chunk.len() {
+                    self.target.arriving.push(index);
+                }
+            }
+            Err(status) => self.refuse(index, status),
+        }
+    }
+
+    /// Places a part of a payload whose op has already started.
+    fn payload_part(&mut self, link: u16, request: &frame::Request, chunk: &[u8]) -> bool {
+        let Some(index) = self.target.find_arriving(link, request.op) else { return false };
+        if let Source::Strand(strand) = self.target.ops[index as usize].source {
+            self.place(strand, request.payload_offset, chunk);
+        }
+        true
+    }
+
+    #[inline]
+    fn place(&mut self, strand: SlotId, offset: u32, chunk: &[u8]) {
+        if self.executor.payload(strand, offset, chunk, &mut self.memory).is_err() {
+            // The op has ended for it, and its reply will say so.
+            self.counters.unplaced_parts += 1;
+        }
+    }
+
+    /// Ends an op that has had no effect.
+    fn refuse(&mut self, index: u32, status: Status) {
+        self.finish_now(index, status, Fate::NotExecuted, 0);
+    }
+
+    fn finish_now(&mut self, index: u32, status: Status, fate: Fate, total: u32) {
+        self.target.finished(index, status, fate, total);
+        let link = &mut self.links[usize::from(self.target.link(index))];
+        answer_ready(&mut self.target, link, &mut self.touched, index, &mut self.counters);
+    }
+
+    /// Hands a call to the session that serves it.
+    fn deliver(
+        &mut self,
+        index: u32,
+        request: &frame::Request,
+        arguments: &[u8],
+        chunk: &[u8],
+        deadline: Time,
+    ) {
+        let Ok(service) = arguments.try_into().map(u16::from_le_bytes) else {
+            return self.refuse(index, Status::BadArguments);
+        };
+        if request.payload_length as usize != chunk.len() {
+            return self.refuse(index, Status::BadArguments);
+        }
+        let admitted = self.memory.admit(&request.rkey).and_then(|grant| {
+            self.memory.permit(grant, Access::CALL)?;
+            Ok(grant)
+        });
+        let grant = match admitted {
+            Ok(grant) => grant,
+            Err(error) => return self.refuse(index, error.status()),
+        };
+        let Some(slot) = self.serving_session(grant.export(), service) else {
+            return self.refuse(index, Status::NoService);
+        };
+        let receive = Receive {
+            call: self.target.call_id(index).into(),
+            buffer: 0.into(),
+            length: 0.into(),
+            answer_capacity: request.reply_capacity.into(),
+            service: service.into(),
+            reserved: Default::default(),
+            budget_us: (deadline.since(self.now).as_us() as u32).into(),
+            reserved_too: 0.into(),
+        };
+        let Some(session) = &mut self.sessions[usize::from(slot)] else {
+            return self.refuse(index, Status::NoService);
+        };
+        let was_dirty = session.dirty;
+        match session.deliver(chunk, receive) {
+            Some(buffer) => {
+                if !was_dirty {
+                    self.dirty_sessions.push(slot);
+                }
+                self.target.ops[index as usize].source = Source::Call { session: slot, buffer };
+                self.target.calls.set(index, deadline);
+                self.counters.calls += 1;
+            }
+            None => self.refuse(index, Status::Busy),
+        }
+    }
+
+    fn serving_session(&self, export: u16, service: u16) -> Option<u16> {
+        let domain = self.memory.domain_of(export)?;
+        let client = self.clients.iter().flatten().find(|client| client.domain == domain)?;
+        let (_, session) = client.services.iter().find(|(number, _)| *number == service)?;
+        Some(*session)
+    }
+
+    /// A serving application has answered a call.
+    pub(super) fn answer(&mut self, session_slot: u16, command: &Command) {
+        self.counters.answers += 1;
+        let Some(Ok((answer, _))) = command.arguments().map(AnswerArguments::read_from_prefix)
+        else {
+            self.counters.bad_commands += 1;
+            return;
+        };
+        let Some(session) = &mut self.sessions[usize::from(session_slot)] else { return };
+        let Some(index) = self.target.find_call(answer.call.get()) else {
+            // Nobody waits for it any more; the buffer is free again.
+            self.counters.late_answers += 1;
+            self.counters.bad_commands += u64::from(!session.free_buffer(answer.buffer.get()));
+            return;
+        };
+        let op = &self.target.ops[index as usize];
+        let Source::Call { session: served_by, buffer } = op.source else { return };
+        let length = answer.length.get();
+        let is_theirs = served_by == session_slot && buffer == answer.buffer.get();
+        if !is_theirs || length > session.answer_bytes_max() {
+            self.counters.bad_commands += 1;
+            return;
+        }
+        self.target.calls.lift(index);
+        let (status, total) = match Status::from_code(answer.status.get()) {
+            Ok(Status::Ok) => (Status::Ok, length),
+            _ => (Status::ServiceFailed, 0),
+        };
+        self.finish_now(index, status, Fate::Executed, total);
+    }
+
+    /// The caller of a delivered call no longer waits. The application still has the buffer.
+    pub(super) fn call_expired(&mut self, index: u32) {
+        self.finish_call_without_answer(index, Status::Expired);
+    }
+
+    fn finish_call_without_answer(&mut self, index: u32, status: Status) {
+        self.target.calls.lift(index);
+        self.target.ops[index as usize].source = Source::Nothing;
+        self.finish_now(index, status, Fate::Unknown, 0);
+    }
+
+    /// A session closes: the calls that it was to answer have nobody to answer them.
+    pub(super) fn fail_calls_of_session(&mut self, session: u16) {
+        for index in 0..self.target.ops.len() as u32 {
+            let op = &mut self.target.ops[index as usize];
+            let serves = matches!(op.source, Source::Call { session: serving, .. } if serving == session);
+            if !op.live || !serves {
+                continue;
+            }
+            if !op.ready {
+                self.finish_call_without_answer(index, Status::ServiceFailed);
+            }
+            let op = &mut self.target.ops[index as usize];
+            if op.source != Source::Nothing {
+                // Answered, but the answer goes with the session's memory.
+                op.source = Source::Nothing;
+                (op.status, op.total, op.sent) = (Status::ServiceFailed, 0, 0);
+            }
+        }
+    }
+
+    /// A flow has ended: what it asked for runs to its end, but nobody will be told.
+    pub(super) fn orphan_requests_of_link(&mut self, link: u16) {
+        self.links[usize::from(link)].replies.clear();
+        for index in 0..self.target.ops.len() as u32 {
+            let op = &mut self.target.ops[index as usize];
+            if op.live && op.link == link {
+                op.orphaned = true;
+                if op.ready {
+                    self.let_go(index);
+                }
+            }
+        }
+        self.target.arriving.retain(|index| self.target.ops[*index as usize].live);
+    }
+
+    /// Lets go of orphans that have ended since.
+    pub(super) fn sweep_orphans(&mut self) {
+        while let Some(index) = self.target.ended_orphans.pop() {
+            self.let_go(index);
+        }
+    }
+
+    /// Starts requests whose fence has opened.
+    pub(super) fn release_fences(&mut self, link_slot: u16) {
+        let mut bytes = [0; MAX_PACKET_BYTES];
+        let mut index = 0;
+        while index < self.holds.len() {
+            let held = self.holds.get(index);
+            let request = held.request;
+            let link = &mut self.links[usize::from(link_slot)];
+            let is_free = held.link == link_slot
+                && link.streams.may_start(request.stream, request.sequence) != Ok(false);
+            if !is_free {
+                index += 1;
+                continue;
+            }
+            if let Some((held, arguments, chunk)) = self.holds.release(index, &mut bytes) {
+                link.held -= 1;
+                self.start(link_slot, held.arrived, held.age_us, &request, (arguments, chunk));
+            }
+        }
+    }
+
+    /// Puts the replies of a flow into packets until there is no more, or no room.
+    #[inline]
+    pub(super) fn reply_all<P: Port>(&mut self, link: u16, port: &mut P) -> Result<(), NoRoom> {
+        while let Some(&index) = self.links[usize::from(link)].replies.front() {
+            self.write_reply(index, link, port)?;
+            self.links[usize::from(link)].replies.pop_front();
+            self.let_go(index);
+        }
+        Ok(())
+    }
+
+    /// Puts the rest of one reply into packets.
+    #[inline]
+    fn write_reply<P: Port>(&mut self, index: u32, link: u16, port: &mut P) -> Result<(), NoRoom> {
+        let Core { endpoint, executor, memory, sessions, links, target, protection, .. } = self;
+        let (op, link) = (&mut target.ops[index as usize], &mut links[usize::from(link)]);
+        loop {
+            let rest = (op.total - op.sent) as usize;
+            let most = (link.packet_room() - REPLY_BYTES) & !7;
+            let here = link.room().saturating_sub(REPLY_BYTES) & !7;
+            let part = if rest <= most { rest } else if here >= FIRST_SEGMENT_MIN { here } else { most };
+            let room = frame::reply_bytes(part);
+            link.make_room(room, self.now, endpoint, port, protection)?;
+            let reply = op.reply_frame(self.now);
+            let tail = link.tail(port);
+            let mut writer = ReplyWriter::new(tail, &reply).ok_or(NoRoom)?;
+            let place = writer.reserve(part).ok_or(NoRoom)?;
+            if let Err(status) = copy_part(op, executor, memory, sessions, place) {
+                // The memory went away under the reply. What was sent of it is void.
+                (op.status, op.total, op.sent) = (status, 0, 0);
+                let failure = op.reply_frame(self.now);
+                writer = ReplyWriter::new(tail, &failure).ok_or(NoRoom)?;
+            }
+            let used = writer.finish();
+            link.fill(used);
+            self.counters.replies_sent += 1;
+            op.sent += if op.total == 0 { 0 } else { part as u32 };
+            if op.sent == op.total {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Frees all that an answered op held.
+    #[inline]
+    fn let_go(&mut self, index: u32) {
+        let op = &self.target.ops[index as usize];
+        match op.source {
+            Source::Nothing => {}
+            Source::Strand(strand) => self.executor.free(strand, &mut self.memory),
+            Source::Call { session, buffer } => {
+                if let Some(session) = &mut self.sessions[usize::from(session)] {
+                    session.free_buffer(buffer);
+                }
+            }
+        }
+        if let Some(place) = self.target.arriving.iter().position(|arriving| *arriving == index) {
+            self.target.arriving.swap_remove(place);
+        }
+        self.target.remove(index);
+    }
+}
+
+impl TargetOp {
+    fn reply_frame(&self, now: Time) -> frame::Reply {
+        frame::Reply {
+            op: self.op,
+            status: self.status,
+            fate: self.fate,
+            offset: self.sent,
+            total: self.total,
+            service_ns: now.since(self.arrived).saturated_ns(),
+        }
+    }
+}
+
+/// Copies the next part of a reply to where it is sent from.
+#[inline]
+fn copy_part<K: KernelSet>(
+    op: &TargetOp,
+    executor: &Executor<K, MappedMemory>,
+    memory: &MappedMemory,
+    sessions: &[Option<Box<Session>>],
+    into: &mut [u8],
+) -> Result<(), Status> {
+    if into.is_empty() {
+        return Ok(());
+    }
+    match op.source {
+        Source::Nothing => Err(Status::ServiceFailed),
+        Source::Strand(strand) => executor.copy_reply(strand, memory, op.sent, into),
+        Source::Call { session, buffer } => match &sessions[usize::from(session)] {
+            Some(session) => {
+                session.read_answer(buffer, op.sent, into);
+                Ok(())
+            }
+            None => Err(Status::ServiceFailed),
+        },
+    }
+}

@@ -1,0 +1,93 @@
+//! The turn's last act: replies and requests into packets, packets sent again, acks, handshakes.
+
+use nic_kernels::KernelSet;
+use nic_ports::{Port, Share};
+use nic_transport::{AckDue, CONTROL_BYTES_MAX};
+
+use super::core::Core;
+use super::links::LinkState;
+
+impl<K: KernelSet> Core<K> {
+    /// Fills packets and hands them to the port; the port sends them afterwards.
+    #[inline]
+    pub(super) fn transmit<P: Port>(&mut self, port: &mut P) {
+        self.acknowledged.release(port);
+        // What found no room last time may find some now: acks came, or frames were freed.
+        while let Some(slot) = self.blocked.pop() {
+            self.touch_link(slot);
+        }
+        let mut index = 0;
+        while index < self.touched.len() {
+            let slot = self.touched[index];
+            index += 1;
+            self.links[usize::from(slot)].touched = false;
+            if self.links[usize::from(slot)].state == LinkState::Open {
+                self.serve_link(slot, port);
+            }
+        }
+        self.touched.clear();
+        self.send_control(port);
+    }
+
+    #[inline]
+    fn serve_link<P: Port>(&mut self, slot: u16, port: &mut P) {
+        self.resend(slot, port);
+        let link = &self.links[usize::from(slot)];
+        let outcome = match (link.initiates, link.held > 0) {
+            (true, _) => self.issue_all(slot, port),
+            (false, false) => self.reply_all(slot, port),
+            (false, true) => {
+                self.release_fences(slot);
+                self.reply_all(slot, port)
+            }
+        };
+        if outcome.is_err() {
+            self.blocked.push(slot);
+        }
+        let Core { links, endpoint, protection, now, .. } = self;
+        links[usize::from(slot)].send_open(false, *now, endpoint, port, protection);
+        self.send_lone_ack(slot, port);
+    }
+
+    /// Sends again what was lost.
+    #[inline]
+    fn resend<P: Port>(&mut self, slot: u16, port: &mut P) {
+        let Core { links, endpoint, protection, now, .. } = self;
+        let link = &links[usize::from(slot)];
+        let Some(flow) = link.flow_mut(endpoint) else { return };
+        while let Some((frame, length)) = flow.retransmit(*now, port, protection) {
+            port.submit(frame, length, link.to);
+        }
+    }
+
+    /// Sends an ack that has nothing to ride on, if it is due.
+    #[inline]
+    fn send_lone_ack<P: Port>(&mut self, slot: u16, port: &mut P) {
+        let Core { links, endpoint, protection, now, .. } = self;
+        let link = &links[usize::from(slot)];
+        let Some(flow) = link.flow_mut(endpoint) else { return };
+        if flow.ack_due(*now) != AckDue::Now {
+            return;
+        }
+        // Without a frame the ack stays due; the timer brings it back.
+        let Some(frame) = port.allocate(Share::Control) else { return };
+        let length = flow.write_ack(*now, port.bytes_mut(frame), protection);
+        port.submit(frame, length, link.to);
+        port.release(frame);
+    }
+
+    /// Sends handshakes, resets and version lists.
+    #[inline]
+    fn send_control<P: Port>(&mut self, port: &mut P) {
+        let mut packet = [0; CONTROL_BYTES_MAX];
+        while let Some((length, to)) =
+            self.endpoint.poll_control(self.now, &mut packet, &mut self.protection)
+        {
+            // Without a frame the packet is lost; the handshake repeats it.
+            let Some(frame) = port.allocate(Share::Control) else { return };
+            port.bytes_mut(frame)[..length].copy_from_slice(&packet[..length]);
+            port.submit(frame, length, to);
+            port.release(frame);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Control work: what modules ask of an engine, and what it answers.
+//!
+//! Modules build everything that costs time or memory (mappings, populated pages) and hand the
+//! engine finished parts; what the engine lets go of travels back in the answer, so that it is
+//! unmapped by the module and not in the middle of a turn.
+
+use std::net::SocketAddr;
+
+use nic_kernels::Access;
+use nic_shm::{Doorbell, RacyMem};
+use nic_wire::session::Geometry;
+use nic_wire::{Rkey, Status};
+
+/// Names an application within an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub u16);
+
+/// One piece of control work.
+#[derive(Debug)]
+pub enum Work {
+    /// An application connected.
+    AddClient,
+    /// An application is gone: its sessions, exports and regions end.
+    RemoveClient {
+        /// Which.
+        client: ClientId,
+    },
+    /// Run a session in this memory.
+    OpenSession {
+        /// Whose.
+        client: ClientId,
+        /// Zeroed memory of the geometry's length.
+        memory: RacyMem,
+        /// The sizes.
+        geometry: Geometry,
+        /// Rung when the application sleeps; none if it drives the engine itself.
+        doorbell: Option<Doorbell>,
+    },
+    /// End a session; its ops end as cancelled.
+    CloseSession {
+        /// Whose.
+        client: ClientId,
+        /// Which.
+        session: u32,
+    },
+    /// Take a populated memory as a region.
+    Register {
+        /// Whose.
+        client: ClientId,
+        /// The memory.
+        memory: RacyMem,
+        /// Address of its first byte.
+        base: u64,
+    },
+    /// Give a region up.
+    Deregister {
+        /// Whose.
+        client: ClientId,
+        /// Which.
+        region: u8,
+    },
+    /// Let others use a region.
+    Export {
+        /// Whose.
+        client: ClientId,
+        /// Which.
+        region: u8,
+        /// What they may do.
+        access: Access,
+        /// Other regions that ops may follow pointers into.
+        follow: Vec<u8>,
+        /// Unguessable.
+        secret: u64,
+    },
+    /// End an export; answered when nothing touches the region under it any more.
+    Revoke {
+        /// Whose.
+        client: ClientId,
+        /// Which.
+        export: u16,
+        /// Which of the slot's exports.
+        generation: u16,
+    },
+    /// Deliver the calls to a service to a session.
+    Serve {
+        /// Whose.
+        client: ClientId,
+        /// Where to.
+        session: u32,
+        /// Which.
+        service: u16,
+    },
+    /// Open a way to a region of another host; answered when the flow is up.
+    Connect {
+        /// Whose.
+        client: ClientId,
+        /// The session that will use it.
+        session: u32,
+        /// The target engine.
+        engine: SocketAddr,
+        /// The right to the region.
+        rkey: Rkey,
+    },
+}
+
+/// What became of a piece of work.
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Work::AddClient`].
+    Client(ClientId),
+    /// To [`Work::OpenSession`].
+    Session(u32),
+    /// To [`Work::Register`].
+    Region(u8),
+    /// To [`Work::Export`].
+    Exported(Rkey),
+    /// To [`Work::Connect`].
+    Connected(u16),
+    /// Done; what is inside is the asker's to drop.
+    Released(Vec<Released>),
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// What an engine has let go of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Released {
+    /// A region's memory.
+    Memory(RacyMem),
+    /// A session.
+    Session(SessionParts),
+}
+
+/// A closed session; dropping it unmaps its memory.
+pub struct SessionParts(pub(super) Box<super::session::Session>);
+
+impl core::fmt::Debug for SessionParts {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(formatter, "SessionParts(client {})", self.0.client)
+    }
+}
+
+/// Why control work was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// The nearest status.
+    pub status: Status,
+    /// What was found, what was expected, what to do.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal with its reason.
+    pub fn new(status: Status, reason: impl Into<String>) -> Self {
+        Refusal { status, reason: reason.into() }
+    }
+}
+
+/// An answer and the number of the work that it answers.
+#[derive(Debug)]
+pub struct Answered {
+    /// The number that came with the work.
+    pub id: u64,
+    /// What became of it.
+    pub answer: Answer,
+}

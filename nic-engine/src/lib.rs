@@ -1,0 +1,37 @@
+//! A poll-mode user-space software NIC: it executes one-sided operations, and programs, next to
+//! memory, and wakes no thread of the application that owns the memory.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`engine`] | the engine itself: one turn after another on a [`nic_ports::Port`] |
+//! | [`daemon`] | a process of engines: pinned threads, the control socket, configuration |
+//! | [`plane`] | control messages into engine work and back |
+//!
+//! An engine knows flows, sessions, regions and kernels; it does not know sockets of applications,
+//! files or clocks: those belong to whoever drives it, a [`daemon`] or an application.
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("nic-engine needs Linux 5.14 or newer");
+
+pub mod clock;
+pub mod daemon;
+pub mod engine;
+pub mod plane;
+
+mod local;
+mod protection;
+
+pub use local::LocalEngine;
+pub use protection::Crc32;
+
+nic_kernels::kernel_set! {
+    /// The kernels that the daemon runs.
+    pub enum Builtin {
+        Read(nic_kernels::read::Read),
+        Write(nic_kernels::write::Write),
+        CompareSwap(nic_kernels::compare_swap::CompareSwap),
+        FetchAdd(nic_kernels::fetch_add::FetchAdd),
+        ScanAndRead(nic_kernels::scan_and_read::ScanAndRead),
+    }
+}

@@ -1,0 +1,17 @@
+//! What needs the operating system (Linux).
+
+mod doorbell;
+mod mapping;
+mod memory;
+mod process;
+mod socket;
+mod wait;
+
+pub use doorbell::{Doorbell, DoorbellError};
+pub use memory::{MemoryError, PageKind, Pages, SharedMemory};
+pub use process::{ForkGuard, Pidfd};
+pub use socket::{
+    AcceptError, BindError, ConnectError, ControlListener, ControlSocket, DESCRIPTORS_MAX,
+    Incoming, PeerCredentials, ReceiveError, SendError,
+};
+pub use wait::{Ready, WAIT_DESCRIPTORS_MAX, WaitError, wait_any};
