@@ -8,7 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
-//! | [`read`], [`write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
+//! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //!
@@ -40,14 +40,15 @@
 //!     deadline: Time::NEVER,
 //! };
 //! let grant = memory.admit(&rkey)?;
-//! let slot = executor.start(&mut memory, Time::ZERO, grant, &invocation).map_err(|s| s.to_string())?;
+//! let started = executor.start(&mut memory, Time::ZERO, grant, &invocation);
+//! let slot = started.map_err(|status| status.to_string())?;
 //!
 //! // The turn goes on, and the reply is made just in time.
 //! executor.run(&mut memory, Time::ZERO, Budget::default(), &mut |slot, owner, finish| {
 //!     assert_eq!((owner, finish.status, finish.reply_length), (7, Status::Ok, 5));
 //! });
 //! let mut reply = [0; 5];
-//! executor.copy_reply(slot, &memory, 0, &mut reply).map_err(|s| s.to_string())?;
+//! executor.copy_reply(slot, &memory, 0, &mut reply).map_err(|status| status.to_string())?;
 //! executor.free(slot, &mut memory);
 //! assert_eq!(&reply, b"apple");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -67,7 +68,11 @@ pub mod read;
 pub mod scan_and_read;
 pub mod write;
 
+#[cfg(test)]
+mod bench;
 mod executor;
+#[cfg(test)]
+mod fuzz;
 mod kernel;
 mod memory;
 #[cfg(test)]
@@ -99,4 +104,4 @@ pub const FETCH_BYTES_MAX: usize = 4096;
 /// around it in a store.
 pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;
 /// The longest arguments of the kernels of this crate, in bytes: they fit a command slot.
-pub const ARGUMENT_BYTES_MAX: usize = 32;
+pub const ARGUMENT_BYTES_MAX: usize = nic_wire::session::INLINE_ARGUMENT_BYTES;

@@ -71,8 +71,8 @@ pub fn translate(
         }
         ControlRequest::OpenSession { geometry } => {
             let places = geometry.places().map_err(refusal)?;
-            let shared = SharedMemory::create("nic-session", places.total, Pages::Small)
-                .map_err(refusal)?;
+            let shared =
+                SharedMemory::create("nic-session", places.total, Pages::Small).map_err(refusal)?;
             shared.populate().map_err(refusal)?;
             let bell = Doorbell::new().map_err(refusal)?;
             let doorbell = Some(clone_bell(&bell)?);
@@ -123,7 +123,9 @@ pub fn reply(context: Context, answer: Answer, engine_bell: BorrowedFd<'_>) -> O
             ControlReply::Exported { engine: context.engine, rkey }
         }
         Answer::Session(session) => {
-            let Some((memory, bell)) = context.session else { return Outgoing::plain(ControlReply::Done) };
+            let Some((memory, bell)) = context.session else {
+                return Outgoing::plain(ControlReply::Done);
+            };
             let descriptors: Result<Vec<_>, _> = [memory.fd(), engine_bell, bell.as_fd()]
                 .into_iter()
                 .map(|descriptor| descriptor.try_clone_to_owned())

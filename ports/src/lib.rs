@@ -6,8 +6,8 @@
 //!
 //! | port | what it is |
 //! |---|---|
-//! | [`udp`] | one unconnected UDP socket, with segmentation and coalescing where the kernel has them; the default, needs no privilege |
-//! | [`ring`] | two processes of one host through shared memory that neither can write for the other |
+//! | [`udp`] | one unconnected UDP socket, with GSO and GRO where they work; needs no privilege |
+//! | [`ring`] | two processes of one host, by memory that no two of them can write |
 //! | [`sim`] | the only simulator: virtual clock, hosts, links, queues, faults, all from one seed |
 //!
 //! [`Faulty`], [`Traced`] and [`Pcap`] are ports around any port. What a port is doing stands in

@@ -1,5 +1,8 @@
 //! A ring between two processes, one of which is killed.
 
+// Helpers of tests fail like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};

@@ -111,7 +111,9 @@ counters! {
         duplicates,
         /// Acks sent on their own.
         lone_acks_sent,
-        /// Acks received on their own.
+        /// Packets sent for nothing but to ask for an ack.
+        lone_probes_sent,
+        /// Acks, and packets that ask for one, received on their own.
         lone_acks_received,
         /// Times a target fell quiet.
         quieted,

@@ -128,7 +128,7 @@ mod tests {
         for _ in 0..5_000 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let choice = (state >> 40) as usize;
-            if present.len() < 64 && choice % 2 == 0 {
+            if present.len() < 64 && choice & 1 == 0 {
                 let slot = (0..64).find(|s| present.iter().all(|e| e.0 != *s)).unwrap();
                 let entry = (slot, (choice % 7) as u16, state);
                 table.insert(address(entry.1), ConnectionId::from_raw(entry.2), slot);

@@ -7,7 +7,7 @@ mod world;
 use nic_transport::{AckDue, Config};
 use nic_wire::Span;
 use nic_wire::packet::{Packet, PacketFlags, PacketKind};
-use world::{Verdict, World};
+use world::{Crc, Datagram, Verdict, World, address};
 
 fn rtt(world: &World, host: usize) -> Span {
     let flow = world.opened(host).unwrap();
@@ -168,7 +168,7 @@ fn long_pauses_do_not_confuse_the_clocks() {
     let (ours, theirs) = world.open();
     for (index, pause_ms) in [1, 2_500, 4_290, 61_000, 3_000, 600_000].into_iter().enumerate() {
         let credits = 100 + index as u16;
-        world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(credits, credits);
+        world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(world.now, credits, credits);
         world.send(0, ours, b"after a pause");
         world.run_until(|world| world.hosts[0].inbox.len() == index + 1);
         let flow = world.hosts[0].endpoint.flow(ours).unwrap();
@@ -192,7 +192,7 @@ fn the_newest_credits_count() {
     for (burst, same_time) in [true, false].into_iter().enumerate() {
         for credit in 1..=3 {
             let credit = credit + 10 * burst as u16;
-            world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(credit, 2 * credit);
+            world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(world.now, credit, 2 * credit);
             world.send(1, theirs, b"reply");
             world.settle();
             if !same_time {
@@ -206,6 +206,48 @@ fn the_newest_credits_count() {
         assert_eq!(credits, (newest, u32::from(2 * newest)));
     }
     assert_eq!(world.hosts[0].inbox.len(), 6);
+}
+
+/// A larger grant reaches an initiator that waits for nothing else; a smaller one can wait.
+#[test]
+fn larger_grants_are_announced() {
+    let config = Config { op_credits: 8, reply_credits_kib: 8, ..Config::default() };
+    let mut world = World::pair(20, &config);
+    let (ours, theirs) = world.open();
+    let start = world.log.len();
+    for (ops, kib, packets) in [(8, 8, 0), (2, 1, 0), (8, 8, 0), (9, 8, 1), (9, 9, 2), (1, 9, 2)] {
+        let now = world.now;
+        world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(now, ops, kib);
+        world.run_dry();
+        assert_eq!(world.log.len() - start, packets, "{ops} {kib}");
+    }
+    let credits = world.hosts[0].endpoint.flow(ours).unwrap().credits();
+    assert_eq!(credits, (9, 9), "the smaller one comes with the next packet");
+    world.send(0, ours, b"request");
+    world.run_dry();
+    assert_eq!(world.hosts[0].endpoint.flow(ours).unwrap().credits(), (1, 9));
+}
+
+/// Should the ack with the grant be lost, the initiator can ask.
+#[test]
+fn probes_bring_lost_credits() {
+    let config = Config { op_credits: 0, ..Config::default() };
+    let mut world = World::pair(21, &config);
+    let (ours, theirs) = world.open();
+    let start = world.log.len();
+    world.script(move |index, _| if index == start { Verdict::Drop } else { Verdict::Deliver });
+    let now = world.now;
+    world.hosts[1].endpoint.flow_mut(theirs).unwrap().grant(now, 5, 5);
+    world.run_dry();
+    assert_eq!((world.log.len(), world.hosts[0].handled.len()), (start + 1, 2));
+    let mut bytes = vec![0; 64];
+    let flow = world.hosts[0].endpoint.flow_mut(ours).unwrap();
+    assert_eq!(flow.credits().0, 0);
+    assert_eq!(flow.write_probe(now, &mut bytes, &mut Crc), 64);
+    world.inject(Datagram { from: address(0), to: address(1), bytes });
+    world.run_dry();
+    assert_eq!(world.hosts[0].endpoint.flow(ours).unwrap().credits(), (5, 5));
+    assert_eq!(world.log.len(), start + 2, "one ack, which is not answered");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nic_transport::{CloseReason, Config, DropReason, FlowEvent, FlowHandle, Hand
 use nic_wire::Span;
 use nic_wire::handshake::ResetReason;
 use nic_wire::packet::PacketKind;
-use world::{Verdict, World, address};
+use world::{Crc, Datagram, Verdict, World, address};
 
 fn closed(flow: FlowHandle, reason: CloseReason) -> FlowEvent {
     FlowEvent::Closed { flow, reason }
@@ -230,6 +230,26 @@ fn corrupted_packets_are_counted_and_repaired() {
     assert_eq!(world.hosts[1].inbox[0].2, b"changed on its way");
 }
 
+/// An initiator whose op waits long for its reply can ask whether the target still knows of it.
+#[test]
+fn a_probe_finds_out_that_the_target_has_restarted() {
+    let config = Config::default();
+    let mut world = World::pair(12, &config);
+    let (ours, _) = world.open();
+    world.send(0, ours, b"acknowledged, and then forgotten");
+    world.run_dry();
+    world.hosts[1].endpoint = nic_transport::Endpoint::new(config, 0, 999, 2).unwrap();
+    world.run_for(Span::from_ms(5_000));
+    assert_eq!(world.hosts[0].events.len(), 1, "nothing is unacknowledged");
+    let (now, mut bytes) = (world.now, vec![0; 64]);
+    let flow = world.hosts[0].endpoint.flow_mut(ours).unwrap();
+    flow.write_probe(now, &mut bytes, &mut Crc);
+    world.inject(Datagram { from: address(0), to: address(1), bytes });
+    world.run_dry();
+    let reason = CloseReason::ResetByPeer(ResetReason::UnknownFlow);
+    assert_eq!(world.hosts[0].events[1], closed(ours, reason));
+}
+
 /// Handles of removed flows find nothing, though their slots are used again.
 #[test]
 fn old_handles_are_harmless() {
@@ -243,6 +263,7 @@ fn old_handles_are_harmless() {
     assert_eq!(new.slot(), old.slot());
     let host = &mut world.hosts[0];
     assert!(host.endpoint.flow(old).is_none() && host.endpoint.flow_mut(old).is_none());
+    assert_eq!(host.endpoint.iter().map(|entry| entry.0).collect::<Vec<_>>(), [new]);
     host.endpoint.close(old, ResetReason::Closing);
     host.endpoint.remove(old, &mut host.pool);
     assert!(host.endpoint.flow(new).unwrap().is_open());

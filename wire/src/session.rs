@@ -25,6 +25,9 @@ pub const INLINE_ARGUMENT_BYTES: usize = 28;
 /// Room that the three words of a ring take before its entries, in bytes.
 pub const RING_WORDS_BYTES: usize = 192;
 
+/// The longest request of a call in bytes: it travels in one packet.
+pub const REQUEST_BYTES_MAX: usize = crate::packet::MAX_PACKET_BYTES;
+
 /// The answer to a call that this application serves; has no completion of its own. Stands where a
 /// command's kernel stands.
 pub const ANSWER: KernelId = KernelId(0);

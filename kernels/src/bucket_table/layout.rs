@@ -146,7 +146,7 @@ impl EntryPointer {
     /// [`Self::OFFSET_LIMIT`], or the length is zero or beyond 16 MiB.
     pub const fn new(region: u8, offset: u64, length: u32) -> Option<Self> {
         let units = length.div_ceil(16) as u64;
-        if offset % ENTRY_ALIGNMENT != 0
+        if !offset.is_multiple_of(ENTRY_ALIGNMENT)
             || offset >= Self::OFFSET_LIMIT
             || units == 0
             || units >= 1 << 20

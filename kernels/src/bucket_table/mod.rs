@@ -52,3 +52,8 @@ pub use view::TableView;
 pub const KEY_BYTES_MAX: usize = 512;
 /// The longest value in bytes.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod races;
+#[cfg(test)]
+mod tests;

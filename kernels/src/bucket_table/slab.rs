@@ -126,7 +126,7 @@ impl Slabs {
         let slab = (offset / self.slab_bytes) as usize;
         let within = offset % self.slab_bytes;
         match self.slabs.get(slab).map(|found| found.used) {
-            Some(Use::Pieces(class)) if within % class_bytes(class) == 0 => {
+            Some(Use::Pieces(class)) if within.is_multiple_of(class_bytes(class)) => {
                 self.free_piece(slab, class, within / class_bytes(class));
             }
             Some(Use::Row(count)) if within == 0 => {

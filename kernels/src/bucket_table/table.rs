@@ -72,7 +72,7 @@ pub struct BucketTable {
     geometry: Geometry,
     identity: Identity,
     slabs: Slabs,
-    overflow: Overflow,
+    pub(super) overflow: Overflow,
     /// The version last given.
     version: u64,
     /// How many keys stand in buckets.
@@ -97,7 +97,7 @@ impl BucketTable {
         if found < needed {
             return Err(FormatError::IndexTooSmall { found, needed });
         }
-        if index.as_ptr().addr() % 64 != 0 {
+        if !index.as_ptr().addr().is_multiple_of(64) {
             return Err(FormatError::Misaligned);
         }
         let found = entries.len();

@@ -140,3 +140,6 @@ fn version_matches(index: &IndexEntry, header: &EntryHeader) -> bool {
 fn hash_matches(header: &EntryHeader, hash: KeyHash) -> bool {
     header.hash.get() == hash.0
 }
+
+#[cfg(test)]
+mod tests;

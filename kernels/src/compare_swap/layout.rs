@@ -21,14 +21,15 @@ pub struct Arguments {
     /// The region's number within the domain, or [`HOME_REGION`].
     pub region: U16,
     /// Zero.
-    pub reserved: [U16; 3],
+    pub reserved: U16,
 }
 
 const _: () = assert!(size_of::<Arguments>() == Arguments::BYTES);
+const _: () = assert!(Arguments::BYTES <= crate::ARGUMENT_BYTES_MAX);
 
 impl Arguments {
     /// Length in bytes.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 28;
 
     /// Works on the region that the rkey names.
     pub fn home(address: u64, expected: u64, desired: u64) -> Self {
@@ -42,7 +43,7 @@ impl Arguments {
             expected: expected.into(),
             desired: desired.into(),
             region: region.into(),
-            reserved: [0.into(); 3],
+            reserved: 0.into(),
         }
     }
 
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn bytes_are_golden() {
         let arguments = Arguments::new(7, 0x10, 0x0102_0304_0506_0708, 0xff);
-        let mut expected = [0u8; 32];
+        let mut expected = [0u8; 28];
         expected[0] = 0x10;
         expected[8..16].copy_from_slice(&[8, 7, 6, 5, 4, 3, 2, 1]);
         expected[16] = 0xff;

@@ -194,3 +194,6 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         (found.generation == slot.generation && !found.is_free()).then_some(slot.index as usize)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,3 +16,6 @@ mod tables;
 pub use access::Pending;
 pub use control::ControlError;
 pub use tables::{DomainId, MappedMemory, Tables};
+
+#[cfg(test)]
+mod tests;

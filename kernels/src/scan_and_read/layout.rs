@@ -1,6 +1,6 @@
 //! What a SCAN_AND_READ says, on the wire.
 
-use zerocopy::little_endian::{U16, U32, U64, U128};
+use zerocopy::little_endian::{U16, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::bucket_table::KeyHash;
@@ -21,8 +21,6 @@ pub struct Arguments {
     pub bucket_bytes: U16,
     /// Zero.
     pub flags: U16,
-    /// Zero.
-    pub reserved: U32,
 }
 
 const _: () = assert!(size_of::<Arguments>() == Arguments::BYTES);
@@ -30,7 +28,7 @@ const _: () = assert!(Arguments::BYTES <= crate::ARGUMENT_BYTES_MAX);
 
 impl Arguments {
     /// Length in bytes.
-    pub const BYTES: usize = 32;
+    pub const BYTES: usize = 28;
 
     /// Looks for a hash in the bucket at an address;
     /// [`TableView::scan_and_read`](crate::bucket_table::TableView::scan_and_read) knows which.
@@ -40,7 +38,6 @@ impl Arguments {
             hash: U128::new(hash.0),
             bucket_bytes: U16::new(bucket_bytes),
             flags: U16::ZERO,
-            reserved: U32::ZERO,
         }
     }
 
@@ -77,7 +74,7 @@ mod tests {
         let arguments = Arguments::new(0x0102, hash, 256);
         let expected = [
             2, 1, 0, 0, 0, 0, 0, 0, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88, 0x77,
-            0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 1, 0, 0, 0, 0, 0, 0,
+            0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 1, 0, 0,
         ];
         assert_eq!(arguments.encode(), expected);
         assert_eq!(Arguments::decode(&expected), Ok(arguments));

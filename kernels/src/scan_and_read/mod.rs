@@ -9,3 +9,6 @@ mod layout;
 
 pub use kernel::ScanAndRead;
 pub use layout::{Arguments, reply_bytes};
+
+#[cfg(test)]
+mod tests;

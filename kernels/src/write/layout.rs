@@ -20,6 +20,7 @@ pub struct Arguments {
 }
 
 const _: () = assert!(size_of::<Arguments>() == Arguments::BYTES);
+const _: () = assert!(Arguments::BYTES <= crate::ARGUMENT_BYTES_MAX);
 
 impl Arguments {
     /// Length in bytes.

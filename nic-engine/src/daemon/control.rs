@@ -117,10 +117,10 @@ impl Control {
             while let Ok((engine, answered)) = self.answers.try_recv() {
                 self.answered(engine, answered);
             }
-            if let (true, Some(listener)) = (wants_accept, &listener) {
-                if let Some(socket) = listener.accept().map_err(ControlError::Accept)? {
-                    self.add(socket);
-                }
+            if let (true, Some(listener)) = (wants_accept, &listener)
+                && let Some(socket) = listener.accept().map_err(ControlError::Accept)?
+            {
+                self.add(socket);
             }
             for index in ready {
                 self.message(index);
@@ -147,8 +147,7 @@ impl Control {
         for (index, connection) in self.connections.iter().enumerate() {
             let Some(connection) = connection else { continue };
             // One request at a time: what comes meanwhile waits in the socket.
-            let flags =
-                if connection.waiting.is_some() { PollFlags::HUP } else { PollFlags::IN };
+            let flags = if connection.waiting.is_some() { PollFlags::HUP } else { PollFlags::IN };
             descriptors.push(PollFd::from_borrowed_fd(connection.socket.as_fd(), flags));
             indices.push(index);
         }
@@ -160,16 +159,17 @@ impl Control {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |place: usize| !descriptors[place].revents().is_empty();
-        let of_connection = |(place, index): (usize, &usize)| {
-            is_ready(first_connection + place).then_some(*index)
-        };
+        let of_connection =
+            |(place, index): (usize, &usize)| is_ready(first_connection + place).then_some(*index);
         let ready = indices.iter().enumerate().filter_map(of_connection).collect();
         Ok((ready, is_ready(0), listener.is_some() && is_ready(2)))
     }
 
     fn add(&mut self, socket: ControlSocket) {
         if self.connections.iter().flatten().count() >= CONNECTIONS_MAX {
-            tracing::warn!("{CONNECTIONS_MAX} applications are connected; one more was turned away");
+            tracing::warn!(
+                "{CONNECTIONS_MAX} applications are connected; one more was turned away"
+            );
             return;
         }
         // A slow reader must not hold the control thread up.
@@ -196,16 +196,14 @@ impl Control {
         let Some(connection) = &mut self.connections[index] else { return };
         let mut buffer = vec![0; MAX_CONTROL_BYTES];
         match connection.socket.receive(&mut buffer) {
-            Ok(Incoming::Message { len, descriptors }) => {
-                match control::decode(&buffer[..len]) {
-                    Ok(request) => self.request(index, request, descriptors),
-                    Err(error) => {
-                        let refusal = Refusal::new(Status::BadCommand, error.to_string());
-                        self.send(index, &Outgoing::refused(&refusal));
-                        self.close(index);
-                    }
+            Ok(Incoming::Message { len, descriptors }) => match control::decode(&buffer[..len]) {
+                Ok(request) => self.request(index, request, descriptors),
+                Err(error) => {
+                    let refusal = Refusal::new(Status::BadCommand, error.to_string());
+                    self.send(index, &Outgoing::refused(&refusal));
+                    self.close(index);
                 }
-            }
+            },
             Ok(Incoming::EndOfFile) => self.close(index),
             Ok(Incoming::Nothing) => {}
             Err(error) => {
@@ -234,7 +232,9 @@ impl Control {
             None => self.least_used_engine(),
         };
         let reason = if layout != LAYOUT_VERSION {
-            format!("the application speaks session layout {layout}, this engine {LAYOUT_VERSION}: use neighbouring releases of both")
+            format!(
+                "the application speaks session layout {layout}, this engine {LAYOUT_VERSION}: use neighbouring releases of both"
+            )
         } else if engine >= self.links.len() {
             format!("engine {engine} was asked for; this process has {}", self.links.len())
         } else if self.connection(index).is_some_and(|c| c.client.is_some()) {

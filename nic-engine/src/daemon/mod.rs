@@ -8,7 +8,9 @@ mod control;
 mod counters_page;
 mod engine_thread;
 
-pub use config::{Config, ConfigFault, EngineSettings, PortKind, PortSettings, WaitMode, default_socket};
+pub use config::{
+    Config, ConfigFault, EngineSettings, PortKind, PortSettings, WaitMode, default_socket,
+};
 pub use control::ControlError;
 pub use counters_page::CountersPage;
 
@@ -27,10 +29,10 @@ use nic_transport::ConfigError;
 
 use self::control::Control;
 use self::engine_thread::{EngineLink, Post, drive};
+use crate::Builtin;
 use crate::clock;
 use crate::engine::{Answered, Engine, EngineConfig, Neighbours};
 use crate::local::LocalEngine;
-use crate::Builtin;
 
 /// Why a daemon does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -112,14 +114,16 @@ impl Daemon {
         for _ in &ports {
             links.push(new_link(&answers, &control_bell, &stop)?);
         }
-        let bells: Result<Vec<_>, DaemonError> = links.iter().map(|l| Ok(Some(clone_bell(&l.bell)?))).collect();
+        let bells: Result<Vec<_>, DaemonError> =
+            links.iter().map(|l| Ok(Some(clone_bell(&l.bell)?))).collect();
         let neighbours = Neighbours::of_process(bells?);
         let mut threads = Vec::new();
         let mut addresses = Vec::new();
         let mut descriptions = Vec::new();
         for (number, (port, neighbours)) in ports.into_iter().zip(neighbours).enumerate() {
             let config = EngineConfig { engine: number as u8, ..config.clone() };
-            let mut engine: Engine<P, K> = Engine::new(port, config, getrandom::u64()?, clock::now())?;
+            let mut engine: Engine<P, K> =
+                Engine::new(port, config, getrandom::u64()?, clock::now())?;
             engine.set_neighbours(neighbours);
             addresses.push(engine.address());
             descriptions.push(engine.describe_port());

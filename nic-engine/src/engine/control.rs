@@ -104,7 +104,8 @@ impl<K: KernelSet> Core<K> {
         }
         self.memory.remove_domain(domain)?;
         self.clients[usize::from(client.0)] = None;
-        self.parked.retain(|parked| !matches!(parked, Parked::Revoke { id: other, .. } if *other == id));
+        self.parked
+            .retain(|parked| !matches!(parked, Parked::Revoke { id: other, .. } if *other == id));
         Ok(Some(Answer::Released(released)))
     }
 
@@ -142,7 +143,12 @@ impl<K: KernelSet> Core<K> {
         Ok(Answer::Released(parts.into_iter().collect()))
     }
 
-    fn register(&mut self, client: ClientId, memory: RacyMem, base: u64) -> Result<Answer, Refusal> {
+    fn register(
+        &mut self,
+        client: ClientId,
+        memory: RacyMem,
+        base: u64,
+    ) -> Result<Answer, Refusal> {
         let domain = self.domain(client)?;
         Ok(Answer::Region(self.memory.register(domain, memory, base)?))
     }
@@ -199,9 +205,9 @@ impl<K: KernelSet> Core<K> {
             let reason = format!("a session opens at most {remote} ways to other hosts");
             return Err(Refusal::new(Status::Busy, reason));
         }
-        let link = self.link_to(engine).map_err(|status| {
-            Refusal::new(status, format!("no flow to {engine}: {status}"))
-        })?;
+        let link = self
+            .link_to(engine)
+            .map_err(|status| Refusal::new(status, format!("no flow to {engine}: {status}")))?;
         self.session(client, session)?.remotes.push(Remote { engine, link, rkey });
         let remote = remote as u16;
         if self.links[usize::from(link)].state == LinkState::Open {

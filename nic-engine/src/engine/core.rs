@@ -124,7 +124,13 @@ impl<K: KernelSet> Core<K> {
     /// Takes one received packet.
     #[inline]
     pub(super) fn receive(&mut self, from: SocketAddr, bytes: &[u8]) -> Verdict {
-        match self.endpoint.handle(self.now, from, bytes, &mut self.protection, &mut self.acknowledged) {
+        match self.endpoint.handle(
+            self.now,
+            from,
+            bytes,
+            &mut self.protection,
+            &mut self.acknowledged,
+        ) {
             Handled::Data { flow, number, body, age } => {
                 self.touch(flow);
                 let body = &bytes[body];

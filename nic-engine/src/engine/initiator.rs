@@ -158,7 +158,13 @@ impl<K: KernelSet> Core<K> {
             let rest = (op.payload_length - op.payload_sent) as usize;
             let most = (link.packet_room() - overhead) & !7;
             let here = link.room().saturating_sub(overhead) & !7;
-            let chunk = if rest <= most { rest } else if here >= FIRST_CHUNK_MIN { here } else { most };
+            let chunk = if rest <= most {
+                rest
+            } else if here >= FIRST_CHUNK_MIN {
+                here
+            } else {
+                most
+            };
             let room = request_bytes(argument_length, chunk);
             link.make_room(room, *now, endpoint, port, protection)?;
             if op.state == OpState::Waiting {

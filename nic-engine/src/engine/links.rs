@@ -202,7 +202,6 @@ impl Link {
         let share = if self.initiates { Share::Request } else { Share::Reply };
         let frame = port.allocate(share).ok_or(NoRoom)?;
         self.open = Some(OpenPacket { frame, used: HEADER_BYTES });
-        self.touched = true;
         Ok(())
     }
 

@@ -86,11 +86,8 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             ..FlowConfig::default()
         };
         let endpoint = Endpoint::new(flow_config, config.engine, seed, seed.rotate_left(32))?;
-        let tables = Tables {
-            domains: config.clients,
-            regions: config.regions,
-            exports: config.exports,
-        };
+        let tables =
+            Tables { domains: config.clients, regions: config.regions, exports: config.exports };
         let core = Core {
             address: port.local_address(),
             endpoint,
@@ -104,7 +101,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             dirty_sessions: Vec::with_capacity(usize::from(config.sessions)),
             ops: OpTable::new(config.ops_out),
             deadlines: Wheel::new(usize::from(config.ops_out), now),
-            links: (0..config.flows).map(|_| Link::vacant(usize::from(config.op_credits))).collect(),
+            links: (0..config.flows)
+                .map(|_| Link::vacant(usize::from(config.op_credits)))
+                .collect(),
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(config.ops_in, now),

@@ -422,7 +422,8 @@ impl<K: KernelSet> Core<K> {
     pub(super) fn fail_calls_of_session(&mut self, session: u16) {
         for index in 0..self.target.ops.len() as u32 {
             let op = &mut self.target.ops[index as usize];
-            let serves = matches!(op.source, Source::Call { session: serving, .. } if serving == session);
+            let serves =
+                matches!(op.source, Source::Call { session: serving, .. } if serving == session);
             if !op.live || !serves {
                 continue;
             }
@@ -501,7 +502,13 @@ impl<K: KernelSet> Core<K> {
             let rest = (op.total - op.sent) as usize;
             let most = (link.packet_room() - REPLY_BYTES) & !7;
             let here = link.room().saturating_sub(REPLY_BYTES) & !7;
-            let part = if rest <= most { rest } else if here >= FIRST_SEGMENT_MIN { here } else { most };
+            let part = if rest <= most {
+                rest
+            } else if here >= FIRST_SEGMENT_MIN {
+                here
+            } else {
+                most
+            };
             let room = frame::reply_bytes(part);
             link.make_room(room, self.now, endpoint, port, protection)?;
             let reply = op.reply_frame(self.now);

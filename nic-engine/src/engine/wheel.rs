@@ -93,7 +93,8 @@ impl Wheel {
     /// for an engine that is about to sleep.
     pub(super) fn earliest(&self) -> Time {
         let deadlines = self.links.iter().filter(|link| link.set).map(|link| link.deadline);
-        let tick = |deadline: Time| Time::from_ns(((deadline.as_ns() >> TICK_SHIFT) + 1) << TICK_SHIFT);
+        let tick =
+            |deadline: Time| Time::from_ns(((deadline.as_ns() >> TICK_SHIFT) + 1) << TICK_SHIFT);
         deadlines.min().map_or(Time::NEVER, tick)
     }
 }

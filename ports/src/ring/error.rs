@@ -56,7 +56,8 @@ pub enum RingError {
     },
     /// The peer is of another version. Run the same version on both sides.
     #[error(
-        "the peer's ring has layout version {found}, this side speaks {VERSION}; run the same version on both"
+        "the peer's ring has layout version {found}, this side speaks {VERSION}; run the same \
+         version on both sides"
     )]
     Version {
         /// The version that it says.

@@ -1,104 +1,87 @@
-//! Packets on their way from the kernel: buffers, and the messages that fill them.
+//! Packets on their way from the kernel: how many to ask for, and cutting what arrived in one
+//! piece.
+//!
+//! A packet that travels alone is fetched by `recvfrom`, the cheapest call. It cannot say how a
+//! coalesced message was put together, so the socket does not coalesce until packets come in
+//! bursts, and stops when they have come singly for long.
 
-use std::cell::UnsafeCell;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use nic_shm::RacyMem;
 use nic_wire::packet::MAX_PACKET_BYTES;
 
-use super::name::SocketName;
+use super::slots::{Message, Slots};
+use super::socket;
 use crate::lending::Lending;
 use crate::{Burst, PortCounters, Received};
 
-/// Buffers when the kernel coalesces: each may hold a whole run of packets.
+/// Buffers when the kernel may coalesce: each may hold a whole run of packets.
 const COALESCED_BUFFERS: usize = 16;
 /// Their size in bytes: any UDP datagram fits.
 const COALESCED_BYTES: usize = 65_536;
-/// Buffers when it does not.
+/// Buffers when it may not.
 const PLAIN_BUFFERS: usize = 64;
 /// Their size in bytes: one packet, and room to notice a longer one.
 const PLAIN_BYTES: usize = 4096;
-/// By how much a buffer's distance exceeds its size, so that the first lines of all buffers do
-/// not fall into the same sets of the cache.
-const SPREAD_BYTES: usize = 128;
+/// How many full polls in a row it takes to ask for more, at least and at most.
+const PATIENCE_MIN: u32 = 2;
+const PATIENCE_MAX: u32 = 64;
+/// After how many single packets in a row coalescing stops.
+const SINGLES_MAX: u32 = 1024;
+/// How many polls must then find nothing before no coalesced message can be left.
+const EMPTY_POLLS_AFTER: u32 = 16;
 
-/// Room for the control message that says how a coalesced buffer was put together.
-#[repr(C, align(8))]
-struct Control {
-    bytes: [u8; 32],
+/// Whether the kernel hands over runs of packets in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coalescing {
+    /// It must not, or cannot.
+    Never,
+    /// It could, but packets come singly.
+    Off,
+    /// It does.
+    On,
+    /// It was told to stop; so many polls have found nothing since.
+    Ending(u32),
 }
 
-/// What the kernel fills in beside a buffer.
-#[repr(C)]
-struct Slot {
-    name: SocketName,
-    control: Control,
-    vector: libc::iovec,
-}
-
-/// A message that has arrived, as read from its slot once.
-#[derive(Clone, Copy)]
-struct Message {
-    from: SocketAddr,
-    bytes: usize,
-    segment_bytes: usize,
-}
-
-/// Buffers, and the headers that describe them to the kernel; after each call only what the
-/// kernel overwrote is put back.
+/// Receives into [`Slots`] and keeps track of what is lent.
 pub(super) struct Incoming {
-    memory: RacyMem,
-    buffer_bytes: usize,
-    slots: Vec<UnsafeCell<Slot>>,
-    headers: Vec<UnsafeCell<libc::mmsghdr>>,
+    slots: Slots,
     lending: Lending,
-    /// The messages of lent buffers; `None` for those that are dropped.
+    /// The messages in lent buffers; `None` for those that are dropped.
     messages: Vec<Option<Message>>,
     /// The first lent buffer that has not been delivered whole, and how far it has.
     undelivered: usize,
     undelivered_offset: usize,
+    coalescing: Coalescing,
     /// How many messages the next call asks for.
     ambition: usize,
-    /// Whether the last call brought all that it asked for.
-    was_full: bool,
+    /// How many calls in a row brought all that they asked for.
+    full_polls: u32,
+    /// How many of those it takes to ask for more.
+    patience: u32,
+    /// How many packets in a row came singly.
+    singles: u32,
 }
 
-// SAFETY: the raw pointers lead into heap memory of this structure and are followed only by the
-// kernel, inside `fetch`.
-unsafe impl Send for Incoming {}
-
 impl Incoming {
-    /// Buffers for a socket that does or does not coalesce.
-    pub(super) fn new(coalescing: bool) -> Self {
-        let (buffers, buffer_bytes) = if coalescing {
-            (COALESCED_BUFFERS, COALESCED_BYTES)
-        } else {
-            (PLAIN_BUFFERS, PLAIN_BYTES)
+    /// For a socket in this state.
+    pub(super) fn new(coalescing: Coalescing) -> Self {
+        let (buffers, buffer_bytes) = match coalescing {
+            Coalescing::Never => (PLAIN_BUFFERS, PLAIN_BYTES),
+            _ => (COALESCED_BUFFERS, COALESCED_BYTES),
         };
-        let memory = RacyMem::allocate((buffers * (buffer_bytes + SPREAD_BYTES)) as u64);
-        let slot = |number: usize| {
-            let iov_base = memory.as_ptr().wrapping_add(number * (buffer_bytes + SPREAD_BYTES));
-            UnsafeCell::new(Slot {
-                name: SocketName::EMPTY,
-                control: Control { bytes: [0; 32] },
-                vector: libc::iovec { iov_base: iov_base.cast(), iov_len: buffer_bytes },
-            })
-        };
-        let slots: Vec<UnsafeCell<Slot>> = (0..buffers).map(slot).collect();
-        let headers = slots.iter().map(|slot| UnsafeCell::new(header(slot.get()))).collect();
         Incoming {
-            memory,
-            buffer_bytes,
-            slots,
-            headers,
+            slots: Slots::new(buffers, buffer_bytes),
             lending: Lending::new(buffers),
             messages: vec![None; buffers],
             undelivered: 0,
             undelivered_offset: 0,
+            coalescing,
             ambition: 1,
-            was_full: false,
+            full_polls: 0,
+            patience: PATIENCE_MIN,
+            singles: 0,
         }
     }
 
@@ -120,23 +103,17 @@ impl Incoming {
                 counters.receive_starved += 1;
                 return 0;
             }
-            match self.fetch(socket, wanted) {
-                Ok(messages) => {
-                    counters.receive_calls += 1;
-                    self.adapt(wanted, messages);
-                    self.read_slots(messages, counters);
-                }
-                Err(error) => {
-                    self.adapt(wanted, 0);
-                    match error.kind() {
-                        io::ErrorKind::WouldBlock => counters.empty_polls += 1,
-                        _ => counters.receive_errors += 1,
-                    }
-                    return 0;
-                }
+            if !self.fetch(socket, wanted, counters) {
+                return 0;
             }
         }
         self.deliver(burst, counters)
+    }
+
+    /// Whether the kernel coalesces now.
+    #[cfg(test)]
+    pub(super) fn coalescing(&self) -> Coalescing {
+        self.coalescing
     }
 
     /// Whether packets that have arrived wait for a burst with room.
@@ -156,98 +133,114 @@ impl Incoming {
     /// A packet's bytes.
     #[inline]
     pub(super) fn view(&self, received: &Received) -> &[u8] {
-        let (offset, length) = (received.offset as usize, received.length as usize);
         let buffer = received.buffer as usize;
         assert!(buffer < self.lending.next(), "a packet whose burst was released");
-        assert!(
-            offset <= self.buffer_bytes && length <= self.buffer_bytes - offset,
-            "a packet of another port"
-        );
-        let start = buffer * (self.buffer_bytes + SPREAD_BYTES) + offset;
-        // SAFETY: the range lies within the buffer, which is within the memory. The kernel writes
-        // a buffer only in `fetch`, which needs this structure exclusively, and only one that is
-        // not lent.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(start), length) }
+        self.slots.bytes(buffer, received.offset as usize, received.length as usize)
     }
 
-    /// Asks the kernel for `wanted` messages, at least one, into the next buffers.
+    /// Brings up to `wanted` messages, at least one, into the next buffers. False: none came.
     #[inline]
-    fn fetch(&mut self, socket: BorrowedFd<'_>, wanted: usize) -> io::Result<usize> {
-        let header = self.headers[self.lending.next()].get();
-        debug_assert!(wanted <= self.lending.free());
-        if wanted == 1 {
-            // SAFETY: the header describes live memory of this structure that nothing borrows,
-            // since the buffer is not lent.
-            let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut (*header).msg_hdr, 0) };
-            if bytes < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: as above; the kernel is done with it.
-            unsafe { (*header).msg_len = bytes as libc::c_uint };
-            return Ok(1);
-        }
-        // SAFETY: as above, for `wanted` headers that lie one after the other (`UnsafeCell` has
-        // the layout of what it holds).
-        let messages = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                header,
-                wanted as libc::c_uint,
-                0,
-                std::ptr::null_mut(),
-            )
+    fn fetch(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        wanted: usize,
+        counters: &mut PortCounters,
+    ) -> bool {
+        let first = self.lending.next();
+        let alone = matches!(self.coalescing, Coalescing::Never | Coalescing::Off) && wanted == 1;
+        let fetched = if alone {
+            self.slots.fetch_alone(socket, first).map(|message| {
+                self.messages[first] = judge(message, counters);
+                1
+            })
+        } else {
+            self.slots.fetch(socket, first, wanted).inspect(|&messages| {
+                for number in first..first + messages {
+                    self.messages[number] = judge(self.slots.take(number), counters);
+                }
+            })
         };
-        usize::try_from(messages).map_err(|_| io::Error::last_os_error())
+        match fetched {
+            Ok(messages) => {
+                counters.receive_calls += 1;
+                self.lending.take(messages);
+                self.adapt(wanted, messages);
+                if !alone {
+                    self.follow_bursts(socket, first, messages);
+                }
+                true
+            }
+            Err(error) => {
+                self.after_nothing(wanted, &error, counters);
+                false
+            }
+        }
     }
 
     /// A lone packet is fetched by the cheapest call; when polls keep bringing all that they ask
-    /// for, the next one asks for more.
+    /// for, one asks for more. If that brought nothing more, the next such attempt comes later:
+    /// packets that always come singly must not pay for it every few polls.
     #[inline]
     fn adapt(&mut self, wanted: usize, got: usize) {
-        if got < wanted {
-            self.was_full = false;
-            if got <= 1 {
-                self.ambition = 1;
+        if got == wanted {
+            self.full_polls += 1;
+            if self.full_polls >= self.patience {
+                self.full_polls = 0;
+                self.ambition = (self.ambition * 4).min(self.slots.len());
             }
-        } else if self.was_full {
-            self.ambition = (self.ambition * 4).min(self.slots.len());
+            return;
+        }
+        self.full_polls = 0;
+        if got > 1 {
+            self.patience = PATIENCE_MIN;
         } else {
-            self.was_full = true;
+            if wanted > 1 {
+                self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            }
+            self.ambition = 1;
         }
     }
 
-    /// Reads what the kernel wrote beside the next `messages` buffers, once, puts the headers
-    /// back in order and counts the buffers as lent.
-    fn read_slots(&mut self, messages: usize, counters: &mut PortCounters) {
-        let first = self.lending.next();
-        for number in first..first + messages {
-            // SAFETY: the kernel is done with slot and header, and this structure is borrowed
-            // exclusively.
-            let (slot, header) =
-                unsafe { (&*self.slots[number].get(), &mut *self.headers[number].get()) };
-            let bytes = header.msg_len as usize;
-            let controls = &slot.control.bytes[..(header.msg_hdr.msg_controllen as usize).min(32)];
-            self.messages[number] = match slot.name.get(header.msg_hdr.msg_namelen) {
-                _ if header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 => {
-                    counters.receive_truncated += 1;
-                    None
-                }
-                Some(from) if bytes != 0 => {
-                    let segment_bytes = segment_bytes(controls).unwrap_or(bytes);
-                    Some(Message { from, bytes, segment_bytes })
-                }
-                _ => {
-                    counters.receive_foreign += 1;
-                    None
-                }
-            };
-            header.msg_hdr.msg_namelen = SocketName::CAPACITY;
-            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+    /// Has the kernel coalesce when packets come in bursts, and stop when they have not for long.
+    /// If it refuses, all goes on as it is.
+    #[inline]
+    fn follow_bursts(&mut self, socket: BorrowedFd<'_>, first: usize, messages: usize) {
+        let is_run = |message: &Option<Message>| {
+            message.is_some_and(|message| message.segment_bytes < message.bytes)
+        };
+        let burst = messages > 1 || is_run(&self.messages[first]);
+        self.singles = if burst { 0 } else { self.singles + 1 };
+        let stop = self.singles >= SINGLES_MAX;
+        let next = match self.coalescing {
+            Coalescing::Off | Coalescing::Ending(_) if burst => Coalescing::On,
+            Coalescing::On if stop => Coalescing::Ending(0),
+            _ => return,
+        };
+        self.singles = 0;
+        if socket::coalesce(socket, next == Coalescing::On).is_ok() {
+            self.coalescing = next;
         }
-        self.lending.take(messages);
+    }
+
+    /// Counts a poll that brought nothing.
+    #[inline]
+    fn after_nothing(&mut self, wanted: usize, error: &io::Error, counters: &mut PortCounters) {
+        self.adapt(wanted, 0);
+        if error.raw_os_error() != Some(libc::EAGAIN) {
+            counters.receive_errors += 1;
+            return;
+        }
+        counters.empty_polls += 1;
+        if let Coalescing::Ending(empty_polls) = &mut self.coalescing {
+            *empty_polls += 1;
+            if *empty_polls == EMPTY_POLLS_AFTER {
+                self.coalescing = Coalescing::Off;
+            }
+        }
     }
 
     /// Cuts arrived messages into packets, as many as the burst has room for.
+    #[inline]
     fn deliver(&mut self, burst: &mut Burst, counters: &mut PortCounters) -> usize {
         let length_before = burst.len();
         while self.has_undelivered() && burst.room() > 0 {
@@ -257,17 +250,17 @@ impl Incoming {
             };
             let offset = self.undelivered_offset;
             let length = message.segment_bytes.min(message.bytes - offset);
-            if length > MAX_PACKET_BYTES {
-                counters.receive_foreign += 1;
-            } else {
+            if let (Some(from), true) = (message.from, length <= MAX_PACKET_BYTES) {
                 burst.push(Received {
                     buffer: self.undelivered as u32,
                     offset: offset as u32,
                     length: length as u32,
-                    from: message.from,
+                    from,
                 });
                 counters.received_packets += 1;
                 counters.received_bytes += length as u64;
+            } else {
+                counters.receive_foreign += 1;
             }
             self.undelivered_offset += length;
             if self.undelivered_offset == message.bytes {
@@ -299,34 +292,16 @@ impl Incoming {
     }
 }
 
-/// A header that describes a slot to the kernel.
-fn header(slot: *mut Slot) -> libc::mmsghdr {
-    // SAFETY: `mmsghdr` is plain data for which all zeroes (null pointers, no lengths) is valid.
-    let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    // SAFETY: the slot is live; only addresses of its fields are taken.
-    let (name, control, vector) =
-        unsafe { (&raw mut (*slot).name, &raw mut (*slot).control, &raw mut (*slot).vector) };
-    header.msg_hdr.msg_name = name.cast();
-    header.msg_hdr.msg_namelen = SocketName::CAPACITY;
-    header.msg_hdr.msg_iov = vector;
-    header.msg_hdr.msg_iovlen = 1;
-    header.msg_hdr.msg_control = control.cast();
-    header.msg_hdr.msg_controllen = size_of::<Control>() as _;
-    header
-}
-
-/// The length of the packets that were coalesced, from the control message that says so: a
-/// `cmsghdr` of level UDP and type GRO, then a C `int`. It is the only one that the socket asks
-/// for, so it stands first.
+/// Sorts out messages that hold no packet at all.
 #[inline]
-fn segment_bytes(controls: &[u8]) -> Option<usize> {
-    const DATA_AT: usize = size_of::<libc::cmsghdr>();
-    let level_at = size_of::<libc::size_t>();
-    let word = |at: usize| -> Option<i32> {
-        Some(i32::from_ne_bytes(controls.get(at..at + 4)?.try_into().ok()?))
-    };
-    if word(level_at)? != libc::SOL_UDP || word(level_at + 4)? != libc::UDP_GRO {
+fn judge(message: Message, counters: &mut PortCounters) -> Option<Message> {
+    if message.truncated {
+        counters.receive_truncated += 1;
         return None;
     }
-    usize::try_from(word(DATA_AT)?).ok().filter(|&bytes| bytes > 0)
+    if message.bytes == 0 {
+        counters.receive_foreign += 1;
+        return None;
+    }
+    Some(message)
 }

@@ -3,15 +3,17 @@
 //! Runs of packets of equal length to one peer leave as one message, which the kernel or the
 //! device cuts (UDP_SEGMENT, GSO), and arrive as one, which the port cuts (UDP_GRO). That divides
 //! the kernel's cost per packet by the length of the run: on the loopback 1400 B packets move
-//! several times faster than one by one. A packet that travels alone takes the plainest calls.
+//! several times faster than one by one. A packet that travels alone takes the plainest calls,
+//! and the socket does not coalesce until packets come in bursts.
 
 mod error;
-#[allow(unsafe_code)] // recvmsg and recvmmsg into headers that persist
 mod incoming;
 mod name;
 #[allow(unsafe_code)] // sendto, sendmsg and sendmmsg from frames
 mod outgoing;
 mod probe;
+#[allow(unsafe_code)] // recvfrom, recvmsg and recvmmsg into buffers and headers that persist
+mod slots;
 #[allow(unsafe_code)] // setsockopt for options that rustix has no name for
 mod socket;
 
@@ -24,7 +26,7 @@ use nic_transport::{FrameId, Frames};
 use nic_wire::packet::MAX_PACKET_BYTES;
 
 pub use self::error::UdpError;
-use self::incoming::Incoming;
+use self::incoming::{Coalescing, Incoming};
 use self::outgoing::Outgoing;
 use self::probe::{Missing, Offloads, is_refusal, probe};
 use self::socket::Socket;
@@ -94,15 +96,17 @@ impl UdpPort {
         if !config.coalescing {
             offloads.coalescing = off("gro");
         } else if offloads.coalescing.is_none() {
-            offloads.coalescing = socket::coalesce(socket.descriptor.as_fd())
-                .err()
-                .map(|error| Cow::from(format!("gro off: {error}")));
+            offloads.coalescing = can_coalesce(socket.descriptor.as_fd());
         }
+        let coalescing = match offloads.coalescing {
+            None => Coalescing::Off,
+            Some(_) => Coalescing::Never,
+        };
         Ok(UdpPort {
             local: socket.local,
             queue: TransmitQueue::new(pool.frames() as usize),
             outgoing: Outgoing::new(&socket.local),
-            incoming: Incoming::new(offloads.coalescing.is_none()),
+            incoming: Incoming::new(coalescing),
             capabilities: capabilities(&config, &socket, offloads),
             counters: PortCounters::default(),
             socket: socket.descriptor,
@@ -182,6 +186,13 @@ impl UdpPort {
              switch on transmit checksum offload of that device (`ethtool -K DEV tx on`)",
         ));
     }
+}
+
+/// Why this socket cannot coalesce, if so. Switching it on for the first time patches the kernel,
+/// which takes long; later, while packets flow, it is quick.
+fn can_coalesce(socket: BorrowedFd<'_>) -> Missing {
+    let error = socket::coalesce(socket, true).and_then(|()| socket::coalesce(socket, false)).err();
+    error.map(|error| Cow::from(format!("gro off: the socket refuses UDP_GRO ({error})")))
 }
 
 fn capabilities(config: &UdpConfig, socket: &Socket, offloads: Offloads) -> Capabilities {

@@ -55,7 +55,7 @@ impl Outgoing {
     /// For a socket at `local`, whose family says how long names are.
     pub(super) fn new(local: &SocketAddr) -> Self {
         let vector = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: `mmsghdr` is plain data for which all zeroes (null pointers, no lengths) is valid.
+        // SAFETY: `mmsghdr` is plain data; all zeroes (null pointers, no lengths) is valid.
         let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         header.msg_hdr.msg_namelen = SocketName::bytes_of(local);
         Outgoing {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::incoming::Incoming;
+use super::incoming::{Coalescing, Incoming};
 use super::outgoing::Outgoing;
 use super::socket::{self, Socket};
 use crate::pool::{FramePool, PoolConfig};
@@ -41,13 +41,14 @@ pub(super) fn probe(family: &SocketAddr) -> Offloads {
     let Ok((sender, receiver)) = pair else {
         return Offloads { segmentation: None, coalescing: None };
     };
-    let coalescing = socket::coalesce(receiver.descriptor.as_fd()).err().map(|error| {
+    let coalescing = socket::coalesce(receiver.descriptor.as_fd(), true).err().map(|error| {
         Cow::from(format!("gro off: the kernel has no UDP_GRO ({error}); Linux 5.0 has it"))
     });
     let segmentation = match exchange(&sender, &receiver) {
         Ok(()) => None,
         Err(error) if is_refusal(&error) => Some(Cow::from(format!(
-            "gso off: a segmented send over the loopback failed ({error}); Linux 4.18 has UDP_SEGMENT"
+            "gso off: a segmented send over the loopback failed ({error}); Linux 4.18 has \
+             UDP_SEGMENT"
         ))),
         Err(_) => None,
     };
@@ -72,7 +73,7 @@ fn exchange(sender: &Socket, receiver: &Socket) -> io::Result<()> {
         .send(sender.descriptor.as_fd(), &pool, &[packet; PACKETS], true)
         .map_err(|(error, _)| error)?;
 
-    let mut incoming = Incoming::new(true);
+    let mut incoming = Incoming::new(Coalescing::On);
     let mut burst = Burst::new(PACKETS);
     let mut counters = PortCounters::default();
     while burst.len() < PACKETS {

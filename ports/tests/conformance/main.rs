@@ -1,5 +1,8 @@
 //! One suite of promises, kept by every port and every port around a port.
 
+// Helpers of tests fail like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod harness;
 mod suite;
 

@@ -33,7 +33,8 @@ pub enum Handled {
     },
     /// A packet of the handshake, or a reset, that made sense.
     Control,
-    /// It belongs to another engine of this process: hand it to that one.
+    /// It names another engine of this process, which may not exist: hand it to that one, which
+    /// will verify it.
     Foreign {
         /// The other engine.
         engine: u8,

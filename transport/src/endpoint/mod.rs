@@ -147,6 +147,11 @@ impl<C: CongestionControl> Endpoint<C> {
         self.flows.get(handle)
     }
 
+    /// All flows in the order of their slots, ended ones included: for pool pressure and metrics.
+    pub fn iter(&self) -> impl Iterator<Item = (FlowHandle, &Flow<C>)> {
+        self.flows.iter().map(|(slot, flow)| (self.flows.handle(slot), flow))
+    }
+
     /// How many flows there are, of all stages.
     pub fn flows(&self) -> usize {
         self.flows.len()
@@ -166,7 +171,7 @@ impl<C: CongestionControl> Endpoint<C> {
     /// now and then, not at every turn.
     pub fn counters(&self) -> Counters {
         let mut flows = self.past;
-        self.flows.iter().for_each(|flow| flows.add(flow.counters()));
+        self.flows.iter().for_each(|(_, flow)| flows.add(flow.counters()));
         Counters { endpoint: self.counters, flows, drops: self.drops }
     }
 

@@ -78,11 +78,11 @@ impl<C: CongestionControl> Endpoint<C> {
     }
 
     /// A packet of a flow that is not, or is no more. Its sender is told, so that it need not
-    /// wait for a time-out; one small packet for one packet. Lone acks ask for nothing, and get
-    /// no answer.
+    /// wait for a time-out; one small packet for one packet. Lone acks ask for nothing and get no
+    /// answer.
     #[cold]
     fn on_unknown(&mut self, from: SocketAddr, header: &PacketHeader) -> Handled {
-        if header.flags().contains(PacketFlags::NUMBERED) {
+        if header.flags().intersects(PacketFlags::NUMBERED | PacketFlags::ACK_NOW) {
             self.answer(Control::Reset(ResetOf {
                 to: from,
                 connection: ConnectionId::NONE,

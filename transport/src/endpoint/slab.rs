@@ -144,8 +144,8 @@ impl<C> Slab<C> {
         self.to_be_removed > 0
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flow<C>> {
-        self.slots.iter().filter_map(|slot| slot.flow.as_ref())
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Flow<C>)> {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| Some((index, slot.flow.as_ref()?)))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -79,6 +79,9 @@ impl<C: CongestionControl> Flow<C> {
         if !flags.contains(PacketFlags::NUMBERED) {
             self.take_newest(now, header, None);
             self.counters.lone_acks_received += 1;
+            if flags.contains(PacketFlags::ACK_NOW) {
+                self.receiver.owe_by(now);
+            }
             return Received::LoneAck;
         }
         match self.receiver.classify(header.packet_number.get()) {

@@ -4,22 +4,22 @@
 //! A flow is plain data (no pointers, no closures), so that an upgrade can hand it to the next
 //! process. The frames that it retains are named, not held.
 
+mod bits;
 mod duties;
 mod receiver;
+mod recovery;
 mod round_trip;
 mod sender;
+mod transmit;
 
 use core::net::SocketAddr;
 
-use nic_wire::packet::{HEADER_BYTES, PacketFlags, PacketHeader, PacketKind};
 use nic_wire::{ConnectionId, Span, Time};
 
 use crate::config::Config;
 use crate::congestion::{CongestionControl, FixedWindow};
 use crate::counters::FlowCounters;
-use crate::frames::{FrameId, Frames};
 use crate::handshake::Connecting;
-use crate::protection::Protection;
 
 pub use duties::AckDue;
 pub(crate) use duties::{Limits, Received};
@@ -101,6 +101,8 @@ pub struct Flow<C = FixedWindow> {
     /// A target that has probed in vain waits for its initiator.
     quiet: bool,
     granted: (u16, u16),
+    /// The grant that the newest packet to the initiator carried.
+    announced: (u16, u16),
     credits: (u16, u16),
     receiver: Receiver,
     counters: FlowCounters,
@@ -123,6 +125,8 @@ impl<C: CongestionControl> Flow<C> {
         let granted = (birth.config.op_credits, birth.config.reply_credits_kib);
         let mut flow = Self::new(birth, Role::Target, Stage::Open);
         flow.granted = granted;
+        // ACCEPT tells it.
+        flow.announced = granted;
         flow.open(now, peer, agreed);
         flow
     }
@@ -147,6 +151,7 @@ impl<C: CongestionControl> Flow<C> {
             heard_at: now,
             quiet: false,
             granted: (0, 0),
+            announced: (0, 0),
             credits: (0, 0),
             receiver: Receiver::new(0),
             counters: FlowCounters::default(),
@@ -171,77 +176,6 @@ impl<C: CongestionControl> Flow<C> {
         self.heard_at = now;
     }
 
-    /// Whether a packet of `bytes`, header included, may leave now: the flow is open, and the
-    /// congestion window, the peer's window and the reach of its acks allow it. Lost packets
-    /// should go first ([`Flow::retransmit`]).
-    #[inline]
-    pub fn may_send(&self, bytes: usize) -> bool {
-        self.is_open()
-            && bytes <= usize::from(self.packet_bytes)
-            && self.sender.may_send(bytes as u32)
-    }
-
-    /// Sends a packet: `frame` holds op frames from byte 64 to `length`. Fills in the header,
-    /// seals it and takes a reference on the frame until the peer has acknowledged it. The caller
-    /// then submits the frame to the port, and gives up its own reference when it likes. Returns
-    /// the packet's number.
-    ///
-    /// # Panics
-    /// If [`Flow::may_send`] does not allow a packet at all, or `length` is no packet's.
-    #[inline]
-    pub fn send(
-        &mut self,
-        now: Time,
-        frame: FrameId,
-        length: usize,
-        frames: &mut impl Frames,
-        protection: &mut impl Protection,
-    ) -> u64 {
-        assert!(self.is_open(), "a packet can only be sent on an open flow");
-        let allowed = HEADER_BYTES..=usize::from(self.packet_bytes);
-        assert!(allowed.contains(&length), "a packet of {length} bytes; allowed are {allowed:?}");
-        if self.quiet {
-            // A new reply is given its own chance to arrive.
-            self.quiet = false;
-            self.sender.start_afresh(now);
-        }
-        let number = self.sender.next();
-        self.sender.record(now, frame, length as u16);
-        frames.retain(frame);
-        self.counters.data_sent += 1;
-        self.counters.data_bytes_sent += length as u64;
-        let header = self.compose(now, PacketFlags::NUMBERED, number, 0);
-        let packet = &mut frames.bytes_mut(frame)[..length];
-        header.write(packet);
-        protection.seal(packet);
-        number
-    }
-
-    /// The next packet to be sent again, if any: lost ones as the congestion window allows, or a
-    /// probe. Its header is written anew and sealed; the caller submits frame and length to the
-    /// port. Frames that the port still holds are passed over.
-    pub fn retransmit(
-        &mut self,
-        now: Time,
-        frames: &mut impl Frames,
-        protection: &mut impl Protection,
-    ) -> Option<(FrameId, usize)> {
-        if !self.is_open() || !self.sender.wants_to_repeat() {
-            return None;
-        }
-        let again = self.sender.next_again(now, frames, &mut self.counters)?;
-        let mut flags = PacketFlags::NUMBERED;
-        flags.set(PacketFlags::ACK_NOW, again.wants_ack);
-        let age = now.since(again.sent.first_sent).as_us();
-        let age_us = u32::try_from(age).unwrap_or(u32::MAX);
-        let header = self.compose(now, flags, again.number, age_us);
-        let length = usize::from(again.sent.length);
-        let packet = &mut frames.bytes_mut(again.sent.frame)[..length];
-        header.write(packet);
-        protection.seal(packet);
-        Some((again.sent.frame, length))
-    }
-
     /// Says that the op layer has taken the packet that
     /// [`Handled::Data`](crate::Handled::Data) brought: it will be acknowledged. Without this the
     /// peer sends it again. Whether it was new.
@@ -254,30 +188,16 @@ impl<C: CongestionControl> Flow<C> {
         fresh
     }
 
-    /// Writes an ack that travels on its own into `into` (at least 64 bytes) and returns its
-    /// length. It takes no packet number and is not retained.
-    ///
-    /// # Panics
-    /// If `into` is shorter than a packet header.
-    pub fn write_ack(
-        &mut self,
-        now: Time,
-        into: &mut [u8],
-        protection: &mut impl Protection,
-    ) -> usize {
-        let header = self.compose(now, PacketFlags::empty(), 0, 0);
-        let packet = &mut into[..HEADER_BYTES];
-        header.write(packet);
-        protection.seal(packet);
-        self.counters.lone_acks_sent += 1;
-        HEADER_BYTES
-    }
-
     /// Sets what the initiator may have out: ops, and KiB of their replies together. Every packet
-    /// to it carries the newest grant.
+    /// to it carries the newest grant. For a grant larger than what it was told last, an ack is
+    /// owed: it may be waiting for nothing else.
     #[inline]
-    pub fn grant(&mut self, op_credits: u16, reply_credits_kib: u16) {
+    pub fn grant(&mut self, now: Time, op_credits: u16, reply_credits_kib: u16) {
         self.granted = (op_credits, reply_credits_kib);
+        if op_credits > self.announced.0 || reply_credits_kib > self.announced.1 {
+            let delay = self.round_trip.ack_delay(self.limits.ack_delay);
+            self.receiver.owe_by(now + delay);
+        }
     }
 
     /// Sets how many bytes the peer may have unacknowledged towards this end; every packet to it
@@ -383,29 +303,5 @@ impl<C: CongestionControl> Flow<C> {
     #[inline]
     pub fn congestion(&self) -> &C {
         self.sender.congestion()
-    }
-
-    /// A header for a packet to the peer. It carries the newest ack, so no ack is owed then.
-    #[inline]
-    fn compose(&mut self, now: Time, flags: PacketFlags, number: u64, age_us: u32) -> PacketHeader {
-        let mut flags = flags | PacketFlags::ACKS;
-        let mut header = PacketHeader::new(PacketKind::Data, self.remote_id);
-        if let Some(echo) = self.receiver.echo() {
-            flags |= PacketFlags::ECHOES;
-            header.echo_time_ns = echo.send_time_ns().into();
-            header.dwell_ns = echo.dwell_ns(now).into();
-        }
-        let later = self.receiver.later();
-        header.flags = flags.bits().into();
-        header.packet_number = (number as u32).into();
-        header.acknowledged = (self.receiver.expected() as u32).into();
-        header.selective = [(later as u64).into(), ((later >> 64) as u64).into()];
-        header.window_bytes = self.limits.receive_window_bytes.into();
-        header.send_time_ns = now.truncated().into();
-        header.op_credits = self.granted.0.into();
-        header.reply_credits_kib = self.granted.1.into();
-        header.age_us = age_us.into();
-        self.receiver.settle_debt();
-        header
     }
 }

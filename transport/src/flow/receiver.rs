@@ -110,9 +110,12 @@ impl Receiver {
     ) -> bool {
         let Some(distance) = number.checked_sub(self.expected) else { return false };
         if distance == 0 {
-            let run = self.later.trailing_ones();
-            self.expected += 1 + u64::from(run);
-            self.later = self.later.checked_shr(run + 1).unwrap_or(0);
+            self.expected += 1;
+            if self.later != 0 {
+                let run = self.later.trailing_ones();
+                self.expected += u64::from(run);
+                self.later = self.later.checked_shr(run + 1).unwrap_or(0);
+            }
         } else {
             let bit = 1u128.checked_shl((distance - 1).min(SELECTIVE_BITS) as u32).unwrap_or(0);
             if bit == 0 || self.later & bit != 0 {
@@ -126,7 +129,7 @@ impl Receiver {
         if arrived.number == number {
             self.owe(now, arrived, ack_delay, owed_bytes_max);
         } else {
-            self.ack_deadline = self.ack_deadline.min(now + ack_delay);
+            self.owe_by(now + ack_delay);
         }
         true
     }
@@ -136,15 +139,20 @@ impl Receiver {
         self.owed_packets += 1;
         self.owed_bytes = self.owed_bytes.saturating_add(arrived.bytes);
         let full = self.owed_packets >= OWED_PACKETS_MAX || self.owed_bytes >= owed_bytes_max;
-        let deadline = if arrived.wants_ack || full { now } else { now + ack_delay };
-        self.ack_deadline = self.ack_deadline.min(deadline);
+        self.owe_by(if arrived.wants_ack || full { now } else { now + ack_delay });
         self.note_echo(now, arrived.peer_time);
+    }
+
+    /// An ack has to leave by this moment, if not before.
+    #[inline]
+    pub(crate) fn owe_by(&mut self, deadline: Time) {
+        self.ack_deadline = self.ack_deadline.min(deadline);
     }
 
     /// A packet came again: its ack was lost or is late, so another is owed at once.
     #[inline]
     pub(crate) fn owe_at_once(&mut self, now: Time, peer_time: u64) {
-        self.ack_deadline = now;
+        self.owe_by(now);
         self.note_echo(now, peer_time);
     }
 

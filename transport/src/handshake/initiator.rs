@@ -1,8 +1,8 @@
-//! The initiator's side: answers to its INIT arrive. And RESETs, which may reach either side.
+//! The initiator's side: answers to its INIT arrive.
 
 use core::net::SocketAddr;
 
-use nic_wire::handshake::{Accept, Reset, ResetReason, Retry, Versions};
+use nic_wire::handshake::{Accept, ResetReason, Retry, Versions};
 use nic_wire::packet::HEADER_BYTES;
 use nic_wire::{ConnectionId, Span, Time};
 use zerocopy::FromBytes;
@@ -12,9 +12,7 @@ use super::{ConnectTurn, Connecting, Control, ResetOf, common_version, transcrip
 use crate::config::{FIRST_PACKET_NUMBER_LIMIT, PACKET_BYTES_MIN};
 use crate::congestion::CongestionControl;
 use crate::counters::DropReason;
-use crate::endpoint::{
-    CloseReason, ConnectError, ConnectFailure, End, Endpoint, FlowHandle, Handled,
-};
+use crate::endpoint::{ConnectError, ConnectFailure, End, Endpoint, FlowHandle, Handled};
 use crate::flow::{Agreed, Birth, Flow, Stage};
 use crate::protection::Protection;
 
@@ -230,48 +228,7 @@ impl<C: CongestionControl> Endpoint<C> {
         self.on_versions(from, id, bytes.get(HEADER_BYTES..).unwrap_or_default())
     }
 
-    pub(crate) fn on_reset(&mut self, from: SocketAddr, id: ConnectionId, body: &[u8]) -> Handled {
-        let Ok((reset, _)) = Reset::read_from_prefix(body) else {
-            return self.drop_packet(DropReason::Malformed);
-        };
-        let answered = ConnectionId::from_raw(reset.answered_id.get());
-        let Some(slot) = self.find_reset(from, id, answered) else {
-            return self.drop_packet(DropReason::UnbelievableReset);
-        };
-        let reason = ResetReason::from_code(reset.reason.get());
-        let end = if self.connecting(slot).is_some() {
-            End::Failed(ConnectFailure::Refused(reason))
-        } else {
-            End::Closed(CloseReason::ResetByPeer(reason))
-        };
-        self.counters.resets_received += 1;
-        self.end(slot, Some(end));
-        self.control()
-    }
-
-    /// The flow that a RESET may end: it has to come from the peer and to name the id under which
-    /// the peer receives. A peer that has forgotten the flow does not know our id.
-    fn find_reset(
-        &mut self,
-        from: SocketAddr,
-        id: ConnectionId,
-        answered: ConnectionId,
-    ) -> Option<u16> {
-        if id == ConnectionId::NONE {
-            return self.find_by_peer(from, answered);
-        }
-        let slot = id.slot();
-        let flow = self.flows.at(slot).filter(|flow| flow.local_id == id)?;
-        let believed = match flow.stage {
-            // The INIT itself is refused; the peer's id is not known yet.
-            Stage::Connecting(_) => answered == id && from.ip() == flow.peer.ip(),
-            Stage::Open => answered == flow.remote_id() && from == flow.peer,
-            Stage::Ended => false,
-        };
-        believed.then_some(slot)
-    }
-
-    fn connecting(&mut self, slot: u16) -> Option<&mut Connecting> {
+    pub(super) fn connecting(&mut self, slot: u16) -> Option<&mut Connecting> {
         match &mut self.flows.at_mut(slot)?.stage {
             Stage::Connecting(connecting) => Some(connecting),
             _ => None,

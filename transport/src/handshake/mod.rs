@@ -8,6 +8,7 @@
 mod cookie;
 mod initiator;
 mod packets;
+mod reset;
 mod target;
 
 use core::hash::Hasher;

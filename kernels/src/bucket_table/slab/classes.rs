@@ -43,7 +43,7 @@ mod tests {
             let class = class_of(bytes, slab).unwrap();
             let piece = class_bytes(class);
             assert!(usize::from(class) < CLASS_COUNT_MAX);
-            assert!(piece >= bytes && piece % 16 == 0, "{bytes} in {piece}");
+            assert!(piece >= bytes && piece.is_multiple_of(16), "{bytes} in {piece}");
             assert!(class == 0 || class_bytes(class - 1) < bytes, "{bytes} in {piece}");
             assert!(bytes < 48 || piece * 4 <= bytes * 5 + 64, "{bytes} in {piece}");
         }

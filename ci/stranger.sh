@@ -1,0 +1,170 @@
+# The gate's tests as somebody who has just got a clone: an unprivileged user with a home, a copy
+# and a toolchain of its own, and no way into the caller's. Sourced by .ci/run.
+#
+# The user is a number that nobody has; nothing is entered into the machine's list of users.
+# shellcheck shell=bash
+
+# What everybody is told to run.
+readonly README_TESTS='cargo test --workspace'
+
+make_copy() {
+    unused_user_id >"$scratch/uid"
+    copy_sources
+    copy_toolchain
+
+    # Dependencies as plain files, so that the user needs neither network nor root's cargo home.
+    cargo vendor --quiet --locked --versioned-dirs "$scratch/vendor" >/dev/null
+    local home
+    for home in "$scratch/user" "$scratch/root"; do
+        mkdir -p "$home/cargo" "$home/tmp"
+        cat >"$home/cargo/config.toml" <<CONFIG
+[source.crates-io]
+replace-with = "vendored-sources"
+[source.vendored-sources]
+directory = "$scratch/vendor"
+CONFIG
+    done
+    mkdir "$scratch/target"
+    chown -R "$(<"$scratch/uid"):$(<"$scratch/uid")" \
+        "$scratch/user" "$scratch/copy" "$scratch/target"
+    as_stranger 1m cargo --version
+    as_stranger 1m git status --short >"$scratch/status-before"
+}
+
+unused_user_id() {
+    local id=$((50000 + $$ % 9000))
+    while getent passwd "$id" >/dev/null || getent group "$id" >/dev/null ||
+        [[ -n "$(find /proc -maxdepth 1 -name '[0-9]*' -uid "$id" 2>/dev/null)" ]]; do
+        id=$((id + 1))
+    done
+    echo "$id"
+}
+
+# The commit, and over it what is changed and not committed yet; in a fresh clone that is nothing.
+copy_sources() {
+    git clone --quiet --no-checkout --no-hardlinks "$root" "$scratch/copy"
+    git ls-files -z --cached --others --exclude-standard |
+        while IFS= read -r -d '' path; do
+            [[ ! -e "$path" && ! -L "$path" ]] || printf '%s\0' "$path"
+        done |
+        tar --create --null --files-from - |
+        tar --extract --directory "$scratch/copy"
+    git -C "$scratch/copy" reset --quiet
+}
+
+# A toolchain in the caller's home is out of the user's reach: a copy is not. It costs 600 MB and
+# two seconds, and leaves the home's permissions alone.
+copy_toolchain() {
+    local sysroot
+    sysroot="$(rustc --print sysroot)"
+    if [[ -x "$sysroot/bin/cargo" ]] && can_stranger_run "$sysroot/bin/cargo"; then
+        ln -s "$sysroot" "$scratch/toolchain"
+        return
+    fi
+    mkdir "$scratch/toolchain"
+    cp --archive "$sysroot/bin" "$sysroot/lib" "$scratch/toolchain"
+    chmod -R go+rX "$scratch/toolchain"
+}
+
+can_stranger_run() {
+    setpriv --reuid "$(<"$scratch/uid")" --regid "$(<"$scratch/uid")" --clear-groups \
+        "$1" --version >/dev/null 2>&1
+}
+
+# in_copy HOME COMMAND..: runs a command in the copy, in an environment of its own. Root and the
+# user get the same one but for HOME, so that what one has built is fresh for the other.
+in_copy() {
+    local home="$1"
+    shift
+    cd "$scratch/copy"
+    env -i "$run_mark" HOME="$home" CARGO_HOME="$home/cargo" TMPDIR="$home/tmp" \
+        PATH="$scratch/toolchain/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+        CARGO_TARGET_DIR="$scratch/target" CARGO_NET_OFFLINE=true CARGO_INCREMENTAL=0 \
+        CARGO_TERM_COLOR=never GIT_CONFIG_GLOBAL="$scratch/gitconfig" \
+        CI=true LC_ALL=C RUST_BACKTRACE=1 "$@"
+}
+
+# as_stranger LIMIT COMMAND..: as the unprivileged user.
+as_stranger() {
+    local limit="$1" uid
+    shift
+    uid="$(<"$scratch/uid")"
+    in_copy "$scratch/user" timeout --foreground --kill-after=10s "$limit" \
+        setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs "$@"
+}
+
+stranger_tests() {
+    if ! grep --quiet --fixed-strings "$README_TESTS" README.md; then
+        echo "README.md does not name the command that is run here: $README_TESTS" >&2
+        return 1
+    fi
+    # shellcheck disable=SC2086 # a command line
+    as_stranger 25m $README_TESTS
+}
+
+stranger_demo() {
+    local help options=(--json) option
+    as_stranger 15m cargo build --release
+    # Into a variable and not into a pipe: grep would close it early, and that is an error too.
+    help="$(as_stranger 1m cargo run --quiet --release -- --help)" || true
+    if ! grep --quiet --extended-regexp '^ +demo\b' <<<"$help"; then
+        echo "skipped: the nic command has no demo yet (its --help names none)"
+        return 77
+    fi
+    help="$(as_stranger 1m cargo run --quiet --release -- demo --help)"
+    for option in --entries=20000 --rounds=3; do
+        if grep --quiet -- "${option%=*}" <<<"$help"; then
+            options+=("$option")
+        fi
+    done
+    echo "cargo run --release -- demo ${options[*]}"
+    as_stranger 5m cargo run --quiet --release -- demo "${options[@]}" >"$scratch/demo.json"
+    # Not empty, and JSON to the end.
+    jq --exit-status --slurp 'length > 0' "$scratch/demo.json" >/dev/null
+    head -c 2000 "$scratch/demo.json"
+}
+
+stranger_benches() {
+    if ! cargo metadata --locked --no-deps --format-version 1 |
+        jq --exit-status 'any(.packages[] | select(.name == "nic-benches") | .targets[].kind[];
+            . == "bench")' >/dev/null; then
+        echo "skipped: nic-benches has no bench targets yet"
+        return 77
+    fi
+    as_stranger 15m cargo bench -p nic-benches -- --test
+}
+
+stranger_left_nothing() {
+    local uid left
+    uid="$(<"$scratch/uid")"
+    no_marked_processes
+    left="$(find "$scratch/user/tmp" /dev/shm /tmp -mindepth 1 -user "$uid" 2>/dev/null)" || true
+    if [[ -n "$left" ]]; then
+        echo "files that the tests made and did not remove:" >&2
+        head -n 20 <<<"$left" >&2
+        return 1
+    fi
+    if ! as_stranger 1m git status --short | diff "$scratch/status-before" -; then
+        echo "the tests changed the source tree (or Cargo.lock is behind Cargo.toml)" >&2
+        return 1
+    fi
+}
+
+# What the user has built serves root too. Documentation examples stay out: for them, "ignored" says
+# that they are not meant to run.
+root_tests() {
+    provide_huge_pages 16
+    in_copy "$scratch/root" timeout --foreground --kill-after=10s 15m \
+        cargo test --workspace --lib --bins --tests --examples -- --include-ignored
+}
+
+root_left_nothing() {
+    local left
+    no_marked_processes
+    left="$(find "$scratch/root/tmp" -mindepth 1)"
+    if [[ -n "$left" ]]; then
+        echo "files that root's tests made and did not remove:" >&2
+        head -n 20 <<<"$left" >&2
+        return 1
+    fi
+}

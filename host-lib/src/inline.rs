@@ -1,0 +1,176 @@
+//! An engine inside the application: the application's thread runs its turns.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Work};
+use nic_engine::plane::{self, Context};
+use nic_engine::{Builtin, LocalEngine, clock};
+use nic_kernels::KernelSet;
+use nic_ports::Port;
+use nic_ports::udp::{UdpConfig, UdpPort};
+use nic_shm::{Doorbell, wait_any};
+use nic_wire::control::{ControlReply, ControlRequest};
+
+use crate::error::NicError;
+use crate::nic::{Backend, Nic, accepted};
+
+/// How an inline engine is made.
+#[derive(Clone, Debug)]
+pub struct InlineConfig {
+    /// Where it receives packets; port 0 takes any.
+    pub address: SocketAddr,
+    /// Its sizes and times.
+    pub engine: EngineConfig,
+}
+
+impl Default for InlineConfig {
+    fn default() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        InlineConfig { address, engine: EngineConfig::default() }
+    }
+}
+
+/// The engine and what its control plane needs.
+pub(crate) struct InlineEngine {
+    engine: RefCell<Box<dyn LocalEngine>>,
+    client: ClientId,
+    next_id: std::cell::Cell<u64>,
+    /// Stands where an engine process has its doorbell; nobody sleeps on it.
+    bell: Doorbell,
+}
+
+impl Nic {
+    /// An engine inside this application, on kernel UDP. The thread that owns the [`Nic`] drives
+    /// it: inside poll, wait, run and the like.
+    ///
+    /// # Errors
+    /// The address is taken, or the system refuses.
+    pub fn inline(config: InlineConfig) -> Result<Self, NicError> {
+        let port = UdpPort::bind(UdpConfig::new(config.address))
+            .map_err(|error| NicError::Inline(error.to_string()))?;
+        Nic::inline_on::<_, Builtin>(port, config.engine)
+    }
+
+    /// An engine inside this application, on a port and with a kernel set of the caller's.
+    ///
+    /// # Errors
+    /// Settings that cannot be, or the system refuses.
+    pub fn inline_on<P, K>(port: P, config: EngineConfig) -> Result<Self, NicError>
+    where
+        P: Port + 'static,
+        K: KernelSet + 'static,
+    {
+        let inline = |error: &dyn std::fmt::Display| NicError::Inline(error.to_string());
+        let seed = getrandom::u64().map_err(|error| inline(&error))?;
+        let engine = Engine::<P, K>::new(port, config, seed, clock::now())
+            .map_err(|error| inline(&error))?;
+        let mut engine: Box<dyn LocalEngine> = Box::new(engine);
+        engine.control(clock::now(), 0, Work::AddClient);
+        let client = match engine.next_answer().map(|answered| answered.answer) {
+            Some(Answer::Client(client)) => client,
+            _ => return Err(NicError::OutOfTurn),
+        };
+        let bell = Doorbell::new().map_err(|error| inline(&error))?;
+        Nic::new(Backend::Inline(InlineEngine {
+            engine: RefCell::new(engine),
+            client,
+            next_id: std::cell::Cell::new(1),
+            bell,
+        }))
+    }
+}
+
+impl InlineEngine {
+    /// Runs one turn.
+    #[inline]
+    pub(crate) fn turn(&self) {
+        self.engine.borrow_mut().poll(clock::now());
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.engine.borrow().address()
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.engine.borrow().describe_port()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.borrow().counters()
+    }
+
+    /// Carries a control request out, running turns until it is answered.
+    pub(crate) fn request(
+        &self,
+        request: &ControlRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
+        if *request == ControlRequest::Status {
+            return Ok((ControlReply::Status { json: self.status() }, Vec::new()));
+        }
+        let owned: Result<Vec<_>, _> =
+            descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let translated =
+            plane::translate(self.client, self.address(), request.clone(), owned?).map_err(
+                |refusal| NicError::Refused { status: refusal.status, reason: refusal.reason },
+            )?;
+        let answer = self.carry_out(translated.work)?;
+        self.finish(translated.context, answer)
+    }
+
+    fn finish(
+        &self,
+        context: Context,
+        answer: Answer,
+    ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
+        let outgoing = plane::reply(context, answer, self.bell.as_fd());
+        Ok((accepted(outgoing.reply)?, outgoing.descriptors))
+    }
+
+    /// Every piece of work is answered: what waits for a peer gives up by itself.
+    fn carry_out(&self, work: Work) -> Result<Answer, NicError> {
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let mut engine = self.engine.borrow_mut();
+        engine.control(clock::now(), id, work);
+        loop {
+            while let Some(answered) = engine.next_answer() {
+                if answered.id == id {
+                    return Ok(answered.answer);
+                }
+            }
+            engine.poll(clock::now());
+        }
+    }
+
+    /// Sleeps until a packet comes or a deadline passes.
+    pub(crate) fn sleep(&self, timeout: Duration) {
+        let mut engine = self.engine.borrow_mut();
+        if !engine.prepare_wait() {
+            return;
+        }
+        let due = engine.next_timeout().since(clock::now()).as_ns();
+        let timeout = timeout.min(Duration::from_nanos(due));
+        if let Some(port) = engine.wait_descriptor() {
+            // A wait that fails is a short one; the turn that follows finds out why.
+            let _ = wait_any(&[port], Some(timeout));
+        }
+        engine.end_wait();
+    }
+
+    fn status(&self) -> String {
+        let counters = self.counters();
+        let list = Counters::LIST.iter().zip(counters.values());
+        let counts: Vec<String> =
+            list.map(|((name, _), value)| format!("\"{name}\":{value}")).collect();
+        format!(
+            "{{\"pid\":{},\"engines\":[{{\"engine\":0,\"address\":\"{}\",\"counters\":{{{}}}}}]}}",
+            std::process::id(),
+            self.address(),
+            counts.join(",")
+        )
+    }
+}

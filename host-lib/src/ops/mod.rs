@@ -1,0 +1,8 @@
+//! The operations that a session knows. Made by [`RemoteRegion`](crate::RemoteRegion) and
+//! [`RemoteTable`](crate::RemoteTable).
+
+mod call;
+mod memory;
+
+pub use call::Call;
+pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};

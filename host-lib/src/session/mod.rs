@@ -1,0 +1,455 @@
+//! One thread's ops: submitted, polled, waited for.
+
+mod future;
+mod service;
+mod slots;
+mod state;
+
+pub use future::Issued;
+pub use service::{Answer, ServeError};
+pub use slots::Token;
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nic_shm::{Doorbell, SharedMemory};
+use nic_wire::control::{ControlReply, ControlRequest};
+use nic_wire::session::Geometry;
+use nic_wire::ticket::Ticket;
+use nic_wire::{Fate, Status};
+
+use self::state::State;
+use crate::error::{NicError, OpError, SubmitError};
+use crate::nic::{Backend, Inner, Nic};
+use crate::operation::{Op, Operation};
+use crate::region::RemoteRegion;
+
+/// Polls without a completion after which a process-driven session looks whether its engine lives.
+const POLLS_UNTIL_LOOK: u32 = 1 << 14;
+
+/// What a session does while it waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Looks again and again: the lowest latency, a whole core.
+    Spin,
+    /// Looks for a while, then sleeps until woken.
+    #[default]
+    Adaptive,
+    /// Sleeps at once.
+    Block,
+}
+
+/// A session about to be opened.
+pub struct SessionBuilder<'n> {
+    nic: &'n Nic,
+    geometry: Geometry,
+    wait: Wait,
+}
+
+impl<'n> SessionBuilder<'n> {
+    pub(crate) fn new(nic: &'n Nic) -> Self {
+        let geometry = Geometry {
+            depth: 256,
+            arena_bytes: 4 << 20,
+            receive_buffers: 0,
+            receive_buffer_bytes: 0,
+        };
+        SessionBuilder { nic, geometry, wait: Wait::default() }
+    }
+
+    /// Ops that may be out at once: a power of two from 2 to 4096 (256 unless set).
+    #[must_use]
+    pub fn depth(mut self, depth: u32) -> Self {
+        self.geometry.depth = depth;
+        self
+    }
+
+    /// Memory for payloads and replies in bytes, a multiple of 4096 (4 MiB unless set).
+    #[must_use]
+    pub fn arena(mut self, bytes: u32) -> Self {
+        self.geometry.arena_bytes = bytes;
+        self
+    }
+
+    /// Calls that may wait to be served here, and the longest request or answer in bytes.
+    #[must_use]
+    pub fn receive_buffers(mut self, count: u32, bytes: u32) -> Self {
+        self.geometry.receive_buffers = count;
+        self.geometry.receive_buffer_bytes = bytes;
+        self
+    }
+
+    /// What [`Session::wait`] does (adaptive unless set).
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Sizes that cannot be, or an engine that refuses or is gone.
+    pub fn open(self) -> Result<Session, NicError> {
+        let places = self.geometry.places()?;
+        let request = ControlRequest::OpenSession { geometry: self.geometry };
+        let (reply, descriptors) = self.nic.inner.request(&request, &[])?;
+        let ControlReply::Session { session } = reply else { return Err(NicError::OutOfTurn) };
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || descriptors.next().ok_or(NicError::OutOfTurn);
+        let shared = SharedMemory::open(next()?, places.total)?;
+        let bell = |descriptor| {
+            Doorbell::from_fd(descriptor).map_err(|error| NicError::Session(error.to_string()))
+        };
+        let (engine_bell, own_bell) = (bell(next()?)?, bell(next()?)?);
+        Ok(Session {
+            state: RefCell::new(State::new(&shared, self.geometry)?),
+            nic: Rc::clone(&self.nic.inner),
+            id: session,
+            wait: self.wait,
+            engine_bell,
+            own_bell,
+            idle_polls: std::cell::Cell::new(0),
+            _memory: shared,
+        })
+    }
+}
+
+/// One thread's command and completion queues and arena. Ops are submitted to it and come back
+/// from it; it belongs to the thread that opened it.
+pub struct Session {
+    pub(crate) nic: Rc<Inner>,
+    id: u32,
+    state: RefCell<State>,
+    wait: Wait,
+    engine_bell: Doorbell,
+    own_bell: Doorbell,
+    idle_polls: std::cell::Cell<u32>,
+    _memory: SharedMemory,
+}
+
+/// An op that was submitted. Dropping it gives the result up; the op still runs.
+#[must_use = "dropping it gives the result up"]
+pub struct Pending<'s, O: Operation> {
+    session: &'s Session,
+    token: Token,
+    operation: PhantomData<fn() -> O>,
+}
+
+/// One op is over; [`Pending::take`] has the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Which op.
+    pub token: Token,
+    /// How it ended.
+    pub status: Status,
+    /// What is known of its effect.
+    pub fate: Fate,
+    /// Length of the reply in bytes.
+    pub length: u32,
+    /// From the engine's pickup until the request left, in nanoseconds.
+    pub issue_delay_ns: u32,
+    /// From the engine's pickup until the reply was whole, in nanoseconds.
+    pub total_delay_ns: u32,
+    /// How long the target had the op in hand, in nanoseconds.
+    pub service_ns: u32,
+}
+
+impl Done {
+    /// The op's slot, below the session's depth: for tables of the application's own.
+    #[inline]
+    pub fn slot(&self) -> usize {
+        self.token as u32 as usize
+    }
+}
+
+impl Session {
+    /// Submits an op. It is on its way at once if an engine process drives the session; with an
+    /// inline engine it leaves at the next [`Session::poll`] or [`Session::wait`], together with
+    /// what else was submitted.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] hands the op back: poll and submit again. Never blocks.
+    #[inline]
+    pub fn submit<O: Operation>(&self, op: Op<O>) -> Result<Pending<'_, O>, SubmitError<Op<O>>> {
+        let token = self.start(op, true)?;
+        Ok(Pending { session: self, token, operation: PhantomData })
+    }
+
+    #[inline]
+    fn start<O: Operation>(&self, op: Op<O>, reported: bool) -> Result<Token, SubmitError<Op<O>>> {
+        if self.nic.is_forked() {
+            return Err(OpError::Forked.into());
+        }
+        let mut state = self.state.borrow_mut();
+        if state.is_lost {
+            let (status, fate) = (Status::EngineLost, Fate::NotExecuted);
+            return Err(OpError::Failed { status, fate }.into());
+        }
+        let token = state.submit(op, reported)?;
+        if matches!(self.nic.backend, Backend::Process(_)) && state.publish() {
+            self.wake_engine();
+        }
+        Ok(token)
+    }
+
+    fn wake_engine(&self) {
+        // An engine that cannot be woken is gone; that is noticed when it is waited for.
+        let _ = self.engine_bell.ring();
+    }
+
+    /// Reports the ops that are over. Torn reads are issued anew in here, within their deadline.
+    #[inline]
+    pub fn poll(&self) -> Completions<'_> {
+        self.progress();
+        Completions { session: self }
+    }
+
+    /// Runs a turn of an inline engine and takes completions in. Returns whether there were any.
+    #[inline]
+    pub(crate) fn progress(&self) -> bool {
+        if self.nic.is_forked() {
+            return false;
+        }
+        let mut state = self.state.borrow_mut();
+        match &self.nic.backend {
+            Backend::Process(process) => {
+                state.drain();
+                if state.publish() {
+                    self.wake_engine();
+                }
+                let is_idle = state.ready.is_empty();
+                self.idle_polls.set(if is_idle { self.idle_polls.get() + 1 } else { 0 });
+                if self.idle_polls.get() >= POLLS_UNTIL_LOOK {
+                    self.idle_polls.set(0);
+                    if process.is_gone() {
+                        state.engine_lost();
+                    }
+                }
+            }
+            Backend::Inline(inline) => {
+                state.publish();
+                inline.turn();
+                state.drain();
+            }
+        }
+        !state.ready.is_empty()
+    }
+
+    /// Waits until an op is over or a call has come, at most `timeout`. Returns whether one has.
+    /// With nothing out and nothing served it waits all the same: for calls, or for the time.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        if self.has_news() {
+            return true;
+        }
+        let begin = Instant::now();
+        let spin = match self.wait {
+            Wait::Spin => timeout,
+            Wait::Adaptive => timeout.min(Duration::from_micros(50)),
+            Wait::Block => Duration::ZERO,
+        };
+        loop {
+            for _ in 0..64 {
+                self.progress();
+                if self.has_news() {
+                    return true;
+                }
+            }
+            let waited = begin.elapsed();
+            if waited >= timeout {
+                return false;
+            }
+            if waited >= spin {
+                self.sleep(timeout - waited);
+            }
+        }
+    }
+
+    /// Whether something is there to be taken.
+    #[inline]
+    fn has_news(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.is_lost || !state.ready.is_empty() || state.has_arrivals()
+    }
+
+    fn sleep(&self, timeout: Duration) {
+        if !self.state.borrow_mut().prepare_sleep() {
+            return;
+        }
+        match &self.nic.backend {
+            Backend::Process(process) => {
+                if process.sleep(&self.own_bell, timeout) {
+                    self.state.borrow_mut().engine_lost();
+                }
+            }
+            Backend::Inline(inline) => inline.sleep(timeout),
+        }
+        self.state.borrow_mut().awake();
+    }
+
+    /// Runs an op to its end and returns its result.
+    ///
+    /// # Errors
+    /// How the op failed. A full session is waited for.
+    pub fn run<O: Operation>(&self, op: Op<O>) -> Result<O::Output, OpError> {
+        let mut op = op;
+        let token = loop {
+            match self.start(op, false) {
+                Ok(token) => break token,
+                Err(SubmitError::Invalid(error)) => return Err(error),
+                Err(SubmitError::Full(back)) => {
+                    op = back;
+                    self.progress();
+                }
+            }
+        };
+        loop {
+            self.progress();
+            if let Some(result) = self.state.borrow_mut().take::<O>(token) {
+                return result;
+            }
+            if self.wait != Wait::Spin {
+                self.wait_for(token);
+            }
+        }
+    }
+
+    /// Waits until an op is over; ops of others that end meanwhile stay to be reported.
+    fn wait_for(&self, token: Token) {
+        let begin = Instant::now();
+        while self.state.borrow_mut().completion(token).is_none() {
+            for _ in 0..64 {
+                self.progress();
+                if self.state.borrow_mut().completion(token).is_some() {
+                    return;
+                }
+            }
+            let may_sleep = self.wait == Wait::Block || begin.elapsed() > Duration::from_micros(50);
+            if may_sleep && !self.state.borrow_mut().is_lost {
+                self.sleep(Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Opens a way to an exported region of another host (or of this one).
+    ///
+    /// # Errors
+    /// The target does not answer, speaks another version, or has no room.
+    pub fn connect(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        let rkey = ticket.rkey;
+        let request = ControlRequest::Connect {
+            session: self.id,
+            engine: ticket.engine,
+            rkey: (rkey.export.get(), rkey.generation.get(), rkey.secret.get()),
+        };
+        match self.nic.request(&request, &[])? {
+            (ControlReply::Connected { remote }, _) => Ok(RemoteRegion::new(remote, *ticket)),
+            _ => Err(NicError::OutOfTurn),
+        }
+    }
+
+    /// How many replies were torn and asked for again.
+    pub fn retries(&self) -> u64 {
+        self.state.borrow().retries
+    }
+
+    /// How many ops are out, or over and not yet taken.
+    pub fn in_use(&self) -> usize {
+        self.state.borrow().slots.in_use()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.nic.is_forked() {
+            // An engine that is gone has closed it already.
+            let _ = self.nic.request(&ControlRequest::CloseSession { session: self.id }, &[]);
+        }
+    }
+}
+
+impl AsFd for Session {
+    /// What becomes readable when something arrives, for event loops: arm it with
+    /// [`Session::arm`] before waiting on it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own_bell.as_fd()
+    }
+}
+
+impl Session {
+    /// Asks the engine to make the session's descriptor readable when an op is over. False: there
+    /// is something already. Only sessions of an engine process have such a descriptor; with an
+    /// inline engine nobody but the application polls.
+    pub fn arm(&self) -> bool {
+        let _ = self.own_bell.drain();
+        matches!(self.nic.backend, Backend::Process(_)) && self.state.borrow_mut().prepare_sleep()
+    }
+}
+
+/// The ops that a poll found over.
+#[must_use = "ops that are over are reported here"]
+pub struct Completions<'s> {
+    session: &'s Session,
+}
+
+impl Iterator for Completions<'_> {
+    type Item = Done;
+
+    #[inline]
+    fn next(&mut self) -> Option<Done> {
+        let mut state = self.session.state.borrow_mut();
+        loop {
+            let token = state.ready.pop_front()?;
+            // One that was given up since is skipped.
+            if let Some(completion) = state.completion(token) {
+                return Some(Done {
+                    token,
+                    status: completion.status(),
+                    fate: completion.fate(),
+                    length: completion.length.get(),
+                    issue_delay_ns: completion.issue_delay_ns.get(),
+                    total_delay_ns: completion.total_delay_ns.get(),
+                    service_ns: completion.service_ns.get(),
+                });
+            }
+        }
+    }
+}
+
+impl<O: Operation> Pending<'_, O> {
+    /// The op's token, as its [`Done`] will carry it.
+    #[inline]
+    pub fn token(&self) -> Token {
+        self.token
+    }
+
+    /// The op's slot, below the session's depth.
+    #[inline]
+    pub fn slot(&self) -> usize {
+        self.token as u32 as usize
+    }
+
+    /// The result of the op that is over.
+    ///
+    /// # Errors
+    /// How the op failed; [`OpError::OtherOp`] if `done` is of another op.
+    #[inline]
+    pub fn take(self, done: Done) -> Result<O::Output, OpError> {
+        if done.token != self.token {
+            return Err(OpError::OtherOp);
+        }
+        let result = self.session.state.borrow_mut().take::<O>(self.token);
+        result.unwrap_or(Err(OpError::OtherOp))
+    }
+}
+
+impl<O: Operation> Drop for Pending<'_, O> {
+    #[inline]
+    fn drop(&mut self) {
+        // After a take the token names nothing, and this does nothing.
+        self.session.state.borrow_mut().abandon(self.token);
+    }
+}

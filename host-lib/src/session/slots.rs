@@ -1,0 +1,109 @@
+//! The ops that a session has out: slots with a generation, so that nothing is taken for another.
+
+use std::task::Waker;
+
+use nic_shm::{CompletedLease, Lease};
+use nic_wire::session::{Command, Completion};
+
+use crate::operation::{Facts, Judgement};
+
+/// Names an op of a session: slot in the low half, generation in the high half.
+pub type Token = u64;
+
+/// Decides about a reply without knowing its operation's type.
+pub(super) type Judge = fn(&Facts, &[u8], &[u8]) -> Judgement;
+
+/// How far an op has got, as its session sees it.
+pub(super) enum Stage {
+    /// Nobody lives here.
+    Free,
+    /// The engine has it.
+    Out(Lease),
+    /// It is over.
+    Over(Completion, Option<CompletedLease>),
+}
+
+/// One op.
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    pub(super) stage: Stage,
+    /// Whether somebody still wants the result.
+    pub(super) wanted: bool,
+    /// Whether [`poll`](super::Session::poll) reports it, or a waiter takes it by itself.
+    pub(super) reported: bool,
+    /// As it was given to the engine, to issue it anew.
+    pub(super) command: Command,
+    pub(super) judge: Judge,
+    pub(super) facts: Facts,
+    /// Length of what lies in the lease before the payload.
+    pub(super) note_length: u32,
+    /// Where in the lease the reply begins.
+    pub(super) reply_start: u32,
+    pub(super) waker: Option<Waker>,
+}
+
+/// All slots of a session.
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+}
+
+impl Slots {
+    pub(super) fn new(depth: u32) -> Self {
+        let slot = |_| Slot {
+            generation: 0,
+            stage: Stage::Free,
+            wanted: false,
+            reported: false,
+            command: zerocopy::FromZeros::new_zeroed(),
+            judge: |_, _, _| Judgement::Keep,
+            facts: [0; 3],
+            note_length: 0,
+            reply_start: 0,
+            waker: None,
+        };
+        Slots { slots: (0..depth).map(slot).collect(), free: (0..depth as u16).rev().collect() }
+    }
+
+    /// A free slot's token; the slot is the caller's to fill.
+    #[inline]
+    pub(super) fn reserve(&mut self) -> Option<Token> {
+        let slot = self.free.pop()?;
+        Some(u64::from(self.slots[usize::from(slot)].generation) << 32 | u64::from(slot))
+    }
+
+    /// The slot of a token, if it is still that op's.
+    #[inline]
+    pub(super) fn get(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token as u32 as usize)?;
+        (slot.generation == (token >> 32) as u32).then_some(slot)
+    }
+
+    /// Empties a slot; its token names nothing any more.
+    #[inline]
+    pub(super) fn release(&mut self, token: Token) {
+        if let Some(slot) = self.get(token) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.stage = Stage::Free;
+            slot.waker = None;
+            self.free.push(token as u16);
+        }
+    }
+
+    /// Gives a reserved slot back unused.
+    pub(super) fn unreserve(&mut self, token: Token) {
+        self.free.push(token as u16);
+    }
+
+    /// How many ops are out or over and not yet taken.
+    pub(super) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Tokens of ops that the engine has: for when it died.
+    pub(super) fn out(&self) -> Vec<Token> {
+        let is_out = |(_, slot): &(usize, &Slot)| matches!(slot.stage, Stage::Out(_));
+        let token = |(index, slot): (usize, &Slot)| u64::from(slot.generation) << 32 | index as u64;
+        self.slots.iter().enumerate().filter(is_out).map(token).collect()
+    }
+}

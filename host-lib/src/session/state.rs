@@ -1,0 +1,347 @@
+//! What a session keeps: its ends of the rings, the arena, the slots.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nic_shm::{
+    Arena, BlockSizes, Consumer, LeaseArena, Producer, RacyMem, RingLayout, SharedMemory,
+};
+use nic_wire::session::{Command, CommandFlags, Completion, Geometry, Receive};
+use nic_wire::{Fate, KernelId, Status};
+use zerocopy::FromZeros;
+
+use super::slots::{Slot, Slots, Stage, Token};
+use crate::error::{NicError, OpError, SubmitError};
+use crate::operation::{Judgement, Op, Operation, Reply};
+
+/// The smallest piece of an arena, in bytes.
+const BLOCK_LEAST: u32 = 256;
+
+pub(super) struct State {
+    commands: Producer<64>,
+    completions: Consumer<32>,
+    pub(super) receives: Consumer<32>,
+    arena: LeaseArena,
+    pub(super) buffers: RacyMem,
+    pub(super) buffer_bytes: u32,
+    pub(super) slots: Slots,
+    /// Ops that are over and that [`Session::poll`](super::Session::poll) has yet to report.
+    pub(super) ready: VecDeque<Token>,
+    /// Room for one request or answer of a call.
+    pub(super) scratch: Vec<u8>,
+    /// Replies that were torn and asked for again.
+    pub(super) retries: u64,
+    /// Whether the engine is known to be gone.
+    pub(super) is_lost: bool,
+}
+
+fn misfit(error: impl std::fmt::Display) -> NicError {
+    NicError::Session(error.to_string())
+}
+
+impl State {
+    /// Maps session memory and checks that it is what was agreed.
+    pub(super) fn new(shared: &SharedMemory, geometry: Geometry) -> Result<Self, NicError> {
+        let places = geometry.places()?;
+        let memory = shared.memory();
+        let header: [u8; 32] = memory.read_array(0).map_err(misfit)?;
+        if zerocopy::IntoBytes::as_bytes(&geometry.header()) != header {
+            return Err(nic_wire::session::BadGeometry::Header.into());
+        }
+        let ring = |at: u64, entries: u32, entry: u32| {
+            let layout = RingLayout::new(entries, entry).map_err(misfit)?;
+            let memory = memory.slice(at, layout.bytes()).map_err(misfit)?;
+            Ok::<_, NicError>((
+                layout.words(&memory).map_err(misfit)?,
+                layout.entries(&memory).map_err(misfit)?,
+            ))
+        };
+        let (words, entries) = ring(places.commands, geometry.depth, 64)?;
+        let commands = Producer::new(words, &entries).map_err(misfit)?;
+        let (words, entries) = ring(places.completions, geometry.depth, 32)?;
+        let completions = Consumer::new(words, &entries).map_err(misfit)?;
+        let (words, entries) = ring(places.receives, geometry.receive_buffers.max(2), 32)?;
+        let receives = Consumer::new(words, &entries).map_err(misfit)?;
+        let arena_memory =
+            memory.slice(places.arena, u64::from(geometry.arena_bytes)).map_err(misfit)?;
+        let greatest = (1 << 21).min(1u32 << geometry.arena_bytes.ilog2());
+        let sizes = BlockSizes { least: BLOCK_LEAST, greatest };
+        let arena = LeaseArena::new(Arena::new(arena_memory, sizes).map_err(misfit)?);
+        let receive_bytes =
+            u64::from(geometry.receive_buffers) * u64::from(geometry.receive_buffer_bytes);
+        Ok(State {
+            commands,
+            completions,
+            receives,
+            arena,
+            buffers: memory.slice(places.buffers, receive_bytes).map_err(misfit)?,
+            buffer_bytes: geometry.receive_buffer_bytes,
+            slots: Slots::new(geometry.depth),
+            ready: VecDeque::with_capacity(geometry.depth as usize),
+            scratch: vec![0; geometry.receive_buffer_bytes as usize],
+            retries: 0,
+            is_lost: false,
+        })
+    }
+
+    /// Stages an op. True in the result: the engine sleeps and has to be woken.
+    #[inline]
+    pub(super) fn submit<O: Operation>(
+        &mut self,
+        op: Op<O>,
+        reported: bool,
+    ) -> Result<Token, SubmitError<Op<O>>> {
+        let Some(token) = self.slots.reserve() else { return Err(SubmitError::Full(op)) };
+        match self.fill(&op, token, reported) {
+            Ok(true) => Ok(token),
+            Ok(false) => {
+                self.slots.unreserve(token);
+                Err(SubmitError::Full(op))
+            }
+            Err(error) => {
+                self.slots.unreserve(token);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Fills a slot and stages its command. False: no piece of the arena is free.
+    #[inline]
+    fn fill<O: Operation>(
+        &mut self,
+        op: &Op<O>,
+        token: Token,
+        reported: bool,
+    ) -> Result<bool, OpError> {
+        let ask = op.operation.ask();
+        let note_length = ask.note.len() as u32;
+        let payload_start = note_length.next_multiple_of(8);
+        let reply_start = (payload_start + ask.payload.len() as u32).next_multiple_of(16);
+        let needed = u64::from(reply_start) + u64::from(ask.reply_capacity);
+        let most = u64::from(self.arena.lease_len_max());
+        if needed > most || ask.payload.len() as u64 > most {
+            return Err(OpError::TooLong { found: needed, most });
+        }
+        let Some(mut lease) = self.arena.lease((needed as u32).max(1)) else { return Ok(false) };
+        let fits = "a lease is as long as was asked for";
+        if note_length > 0 {
+            lease.write(0, ask.note).expect(fits);
+        }
+        if !ask.payload.is_empty() {
+            lease.write(payload_start, ask.payload).expect(fits);
+        }
+        let mut command = Command::new_zeroed();
+        command.token = token.into();
+        command.kernel = ask.kernel.0.into();
+        command.remote = ask.remote.into();
+        command.stream = op.stream.into();
+        command.flags = if op.fence { CommandFlags::FENCE.bits() } else { 0 };
+        command.argument_length = ask.argument_length;
+        command.payload_offset = (lease.offset() + payload_start).into();
+        command.payload_length = (ask.payload.len() as u32).into();
+        command.reply_offset = (lease.offset() + reply_start).into();
+        command.reply_capacity = ask.reply_capacity.into();
+        command.budget_us = budget_us(op.deadline).into();
+        command.arguments = ask.arguments;
+        if !self.stage(&command) {
+            return Ok(false);
+        }
+        let slot = self.slots.get(token).expect("a reserved slot has its token");
+        slot.stage = Stage::Out(lease);
+        slot.wanted = true;
+        slot.reported = reported;
+        slot.command = command;
+        slot.judge = O::judge;
+        slot.facts = ask.facts;
+        slot.note_length = note_length;
+        slot.reply_start = reply_start;
+        Ok(true)
+    }
+
+    /// Stages a command that is answered by no completion, or one whose slot is filled.
+    #[inline]
+    pub(super) fn stage(&mut self, command: &Command) -> bool {
+        let bytes: &[u8; 64] = zerocopy::transmute_ref!(command);
+        // The ring has a place for each slot; an engine that breaks its rules counts as lost.
+        self.commands.stage(bytes).unwrap_or(false)
+    }
+
+    /// Publishes what is staged. True: the engine sleeps and has to be woken.
+    #[inline]
+    pub(super) fn publish(&mut self) -> bool {
+        self.commands.publish()
+    }
+
+    /// Takes the completions that have come; judges their replies.
+    #[inline]
+    pub(super) fn drain(&mut self) {
+        let mut completion = Completion::new_zeroed();
+        loop {
+            let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut completion);
+            match self.completions.take(bytes) {
+                Ok(true) => self.completed(completion),
+                Ok(false) => break,
+                Err(_) => {
+                    self.is_lost = true;
+                    break;
+                }
+            }
+        }
+        self.completions.release();
+    }
+
+    #[inline]
+    fn completed(&mut self, completion: Completion) {
+        let token = completion.token.get();
+        let Some(slot) = self.slots.get(token) else { return };
+        let Stage::Out(lease) = std::mem::replace(&mut slot.stage, Stage::Free) else { return };
+        let length = slot.reply_start + completion.length.get();
+        // A length beyond the lease is an engine's fault: nothing of the reply is shown.
+        let Ok(lease) = lease.completed(length) else {
+            self.is_lost = true;
+            return;
+        };
+        if matches!(completion.status(), Status::Ok | Status::Continues) && slot.wanted {
+            let bytes = lease.bytes();
+            let note = &bytes[..slot.note_length as usize];
+            let reply = &bytes[slot.reply_start as usize..];
+            if (slot.judge)(&slot.facts, note, reply) == Judgement::Again {
+                return self.again(token, completion, lease.into_lease());
+            }
+        }
+        self.over(token, completion, Some(lease));
+    }
+
+    /// Issues an op anew with what is left of its time.
+    #[cold]
+    fn again(&mut self, token: Token, mut completion: Completion, lease: nic_shm::Lease) {
+        self.retries += 1;
+        let Some(slot) = self.slots.get(token) else { return };
+        let spent_us = completion.total_delay_ns.get().div_ceil(1000).max(1);
+        let left_us = slot.command.budget_us.get().saturating_sub(spent_us);
+        slot.command.budget_us = left_us.into();
+        let command = slot.command;
+        slot.stage = Stage::Out(lease);
+        if left_us == 0 || !self.stage(&command) {
+            completion.status = Status::Torn.code().into();
+            completion.fate = Fate::NotExecuted.code();
+            completion.length = 0.into();
+            self.over(token, completion, None);
+        }
+    }
+
+    /// Notes that an op is over.
+    #[inline]
+    fn over(
+        &mut self,
+        token: Token,
+        completion: Completion,
+        lease: Option<nic_shm::CompletedLease>,
+    ) {
+        let Some(slot) = self.slots.get(token) else { return };
+        if !slot.wanted {
+            return self.slots.release(token);
+        }
+        slot.stage = Stage::Over(completion, lease);
+        if let Some(waker) = slot.waker.take() {
+            waker.wake();
+        }
+        if slot.reported {
+            self.ready.push_back(token);
+        }
+    }
+
+    /// The engine is gone: its ops end here.
+    pub(super) fn engine_lost(&mut self) {
+        self.is_lost = true;
+        for token in self.slots.out() {
+            let mut completion = Completion::new_zeroed();
+            let reads_only = |slot: &Slot| {
+                matches!(slot.command.kernel(), KernelId::READ | KernelId::SCAN_AND_READ)
+            };
+            let is_safe = self.slots.get(token).is_some_and(|slot| reads_only(slot));
+            let fate = if is_safe { Fate::NotExecuted } else { Fate::Unknown };
+            completion.token = token.into();
+            completion.status = Status::EngineLost.code().into();
+            completion.fate = fate.code();
+            self.over(token, completion, None);
+        }
+    }
+
+    /// Whether an op is over; `None` for a token that names nothing.
+    #[inline]
+    pub(super) fn completion(&mut self, token: Token) -> Option<Completion> {
+        match self.slots.get(token)?.stage {
+            Stage::Over(completion, _) => Some(completion),
+            _ => None,
+        }
+    }
+
+    /// Takes the result of an op that is over; its slot is free again.
+    #[inline]
+    pub(super) fn take<O: Operation>(
+        &mut self,
+        token: Token,
+    ) -> Option<Result<O::Output, OpError>> {
+        let slot = self.slots.get(token)?;
+        if !matches!(slot.stage, Stage::Over(..)) {
+            return None;
+        }
+        let facts = slot.facts;
+        let (start, note_length) = (slot.reply_start, slot.note_length);
+        let stage = std::mem::replace(&mut slot.stage, Stage::Free);
+        self.slots.release(token);
+        let Stage::Over(completion, lease) = stage else { return None };
+        let (status, fate) = (completion.status(), completion.fate());
+        match (status, lease) {
+            (Status::Ok | Status::Continues, Some(lease)) => {
+                Some(O::result(&facts, Reply { lease, start, note_length, status, fate }))
+            }
+            _ => Some(Err(OpError::Failed { status, fate })),
+        }
+    }
+
+    /// Nobody wants an op's result any more: its slot is free once it is over.
+    pub(super) fn abandon(&mut self, token: Token) {
+        let Some(slot) = self.slots.get(token) else { return };
+        slot.wanted = false;
+        slot.waker = None;
+        if matches!(slot.stage, Stage::Over(..)) {
+            self.slots.release(token);
+        }
+    }
+
+    /// Whether completions or calls wait, by the rings' words.
+    #[inline]
+    pub(super) fn has_arrivals(&mut self) -> bool {
+        !matches!(self.completions.available(), Ok(0))
+            || !matches!(self.receives.available(), Ok(0))
+    }
+
+    /// Asks to be woken and looks once more. True: may sleep.
+    pub(super) fn prepare_sleep(&mut self) -> bool {
+        let may_sleep = self.completions.prepare_sleep() && self.receives.prepare_sleep();
+        if !may_sleep {
+            self.awake();
+        }
+        may_sleep
+    }
+
+    pub(super) fn awake(&mut self) {
+        self.completions.awake();
+        self.receives.awake();
+    }
+
+    /// The next call to serve.
+    pub(super) fn receive(&mut self) -> Option<Receive> {
+        let mut receive = Receive::new_zeroed();
+        let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut receive);
+        let is_taken = self.receives.take(bytes).unwrap_or(false);
+        self.receives.release();
+        is_taken.then_some(receive)
+    }
+}
+
+fn budget_us(deadline: Duration) -> u32 {
+    u32::try_from(deadline.as_micros()).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,4 @@
+mod limits;
+mod payload;
+mod plain;
+mod slow_memory;
