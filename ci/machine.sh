@@ -41,7 +41,7 @@ marked_processes() {
         if [[ -f "$scratch/uid" ]]; then
             find /proc -maxdepth 1 -name '[0-9]*' -uid "$(<"$scratch/uid")" || true
         fi
-    } 2>/dev/null | cut -d/ -f3 | sort -un | tr '\n' ' '
+    } 2>/dev/null | cut -d/ -f3 | sort -un | paste --serial --delimiters=' '
 }
 
 # Fails if marked processes are there and do not end by themselves: one that was killed needs a
@@ -54,7 +54,6 @@ no_marked_processes() {
         sleep 0.1
     done
     echo "processes that the tests started and did not end:" >&2
-    # shellcheck disable=SC2086 # one word for each process
     ps -o pid,ppid,user,stat,args -p ${ids// /,} >&2 || echo "$ids" >&2
     return 1
 }

@@ -58,7 +58,8 @@ pub trait Port: Frames {
     /// last in it. `None` when `share` is used up, which is normal and counted.
     fn allocate(&mut self, share: Share) -> Option<FrameId>;
 
-    /// How many frames [`Port::allocate`] would give for `share` now.
+    /// How many frames [`Port::allocate`] would give for `share` now, at least: frames that a peer
+    /// or device has finished with meanwhile are counted from the next [`Port::transmit`] on.
     fn available(&self, share: Share) -> usize;
 
     /// Queues the first `length` bytes of `frame` to be sent to `to` and takes a reference until

@@ -114,6 +114,51 @@ fn repeated_packets_change_nothing() {
     assert!(accepts.iter().all(|accept| accept.1 == accepts[0].1), "and is the same");
 }
 
+/// The same initiator, address and cookie, but another offer: not the INIT that was acted on.
+#[test]
+fn an_init_that_contradicts_the_first_is_stale() {
+    let mut world = World::pair(20, &Config::default());
+    world.open();
+    let mut other = world.log[2].1.clone();
+    other.forge(|bytes| bytes[HEADER_BYTES + 40] ^= 1);
+    let sent = world.log.len();
+    world.deliver(&other);
+    world.run_dry();
+    let stale = Handled::Dropped(DropReason::StaleHandshake);
+    assert_eq!(world.hosts[1].handled.last(), Some(&stale));
+    assert_eq!((world.log.len(), world.hosts[1].endpoint.flows()), (sent, 1));
+}
+
+#[test]
+fn slots_are_used_again_and_again() {
+    let config = Config { flows_max: 2, ..Config::default() };
+    let mut world = World::pair(21, &config);
+    for round in 1..=50 {
+        let (ours, _) = world.open();
+        world.send(0, ours, b"hello");
+        world.run_until(|world| world.hosts[1].inbox.len() == round);
+        let host = &mut world.hosts[0];
+        host.endpoint.remove(ours, &mut host.pool);
+        world.run_dry();
+        assert_eq!(world.hosts[1].endpoint.flows(), 0, "the RESET freed it");
+    }
+    world.tear_down();
+}
+
+#[test]
+fn the_smaller_packet_size_holds() {
+    let small = Config { packet_bytes: 600, ..Config::default() };
+    for configs in [[small.clone(), Config::default()], [Config::default(), small]] {
+        let mut world = World::of(22, &configs);
+        let (ours, theirs) = world.open();
+        for (host, flow) in [(0, ours), (1, theirs)] {
+            let flow = world.hosts[host].endpoint.flow(flow).unwrap();
+            assert_eq!(flow.packet_bytes(), 600);
+            assert!(flow.may_send(600) && !flow.may_send(601));
+        }
+    }
+}
+
 #[test]
 fn unproven_addresses_leave_no_state() {
     let mut world = World::pair(4, &Config::default());

@@ -44,6 +44,39 @@ fn a_dead_peer_is_noticed_in_bounded_time() {
     }
 }
 
+/// Silence counts from the first unanswered request on: before it there was nothing to answer.
+#[test]
+fn an_outage_shorter_than_the_time_out_is_survived() {
+    let mut world = World::pair(14, &Config::default());
+    world.hosts[1].echoes = true;
+    let (ours, _) = world.open();
+    world.send(0, ours, b"before");
+    world.run_dry();
+    world.run_for(Span::from_ms(10_000));
+    world.send(0, ours, b"in vain for long");
+    world.hosts[1].dead = true;
+    world.run_for(Span::from_ms(1_500));
+    assert!(world.hosts[0].endpoint.counters().flows.retransmissions_timeout > 5);
+    world.hosts[1].dead = false;
+    world.run_dry();
+    assert_eq!((world.hosts[0].inbox.len(), world.hosts[0].events.len()), (2, 1));
+}
+
+/// A peer cannot make itself immortal by claiming that its acks take long.
+#[test]
+fn claimed_slowness_is_not_believed_for_ever() {
+    let slow = Config { ack_delay: Span::from_ms(60_000), ..Config::default() };
+    let config = Config::default();
+    let mut world = World::of(13, &[config.clone(), slow]);
+    let (ours, _) = world.open();
+    world.hosts[1].dead = true;
+    world.send(0, ours, b"into the void");
+    let died = world.now;
+    world.run_until(|world| world.hosts[0].events.len() == 2);
+    assert_eq!(world.hosts[0].events[1], closed(ours, CloseReason::PeerLost));
+    assert!(world.now.since(died) <= config.peer_timeout + config.timeout_max);
+}
+
 #[test]
 fn an_idle_flow_lives_for_ever_and_costs_nothing() {
     let mut world = World::pair(1, &Config::default());

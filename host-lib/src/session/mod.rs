@@ -307,27 +307,29 @@ impl Session {
             }
         };
         loop {
-            self.progress();
+            self.wait_for(token);
             if let Some(result) = self.state.borrow_mut().take::<O>(token) {
                 return result;
-            }
-            if self.wait != Wait::Spin {
-                self.wait_for(token);
             }
         }
     }
 
     /// Waits until an op is over; ops of others that end meanwhile stay to be reported.
     fn wait_for(&self, token: Token) {
-        let begin = Instant::now();
-        while self.state.borrow_mut().completion(token).is_none() {
+        let mut begin = None;
+        loop {
             for _ in 0..64 {
                 self.progress();
                 if self.state.borrow_mut().completion(token).is_some() {
                     return;
                 }
             }
-            let may_sleep = self.wait == Wait::Block || begin.elapsed() > Duration::from_micros(50);
+            let begin = *begin.get_or_insert_with(Instant::now);
+            let may_sleep = match self.wait {
+                Wait::Spin => false,
+                Wait::Adaptive => begin.elapsed() > Duration::from_micros(50),
+                Wait::Block => true,
+            };
             if may_sleep && !self.state.borrow_mut().is_lost {
                 self.sleep(Duration::from_secs(1));
             }

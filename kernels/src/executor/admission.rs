@@ -110,15 +110,21 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
     }
 
-    /// Lets go of the replies of finished ops whose export has been revoked, so that a revocation
-    /// need not wait until they are sent; copying them fails from then on. Control work: it looks
+    /// Lets go of what ops hold whose export has been revoked, so that a revocation need not wait
+    /// for peers: finished ops lose their replies, and copying those fails from then on; ops that
+    /// wait for payload end as revoked. All others end at their next step. Control work: it looks
     /// at every slot.
     pub fn release_revoked(&mut self, memory: &mut M) {
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
-            let over = matches!(slot.state, State::Finished(_) | State::Reported(_));
-            if over && memory.permit(slot.grant, crate::Access::empty()).is_err() {
-                self.drop_ranges(index, memory);
+            if slot.is_free() || memory.permit(slot.grant, crate::Access::empty()).is_ok() {
+                continue;
+            }
+            match slot.state {
+                State::Finished(_) | State::Reported(_) => self.drop_ranges(index, memory),
+                // The table of slots is shorter than a u32 reaches.
+                State::Payload(_) => self.end_payload(index as u32, memory, Status::Revoked),
+                _ => {}
             }
         }
     }

@@ -122,7 +122,11 @@ pub struct Finish {
     pub reply_length: u32,
 }
 
-/// Runs the ops of one engine. See the [module](self).
+/// Runs the ops of one engine: many at once, in rounds, so that their cache misses overlap.
+///
+/// An op lives in a slot from [`start`](Self::start) to [`free`](Self::free); in between, every
+/// [`run`](Self::run) advances it until it is over, and [`copy_reply`](Self::copy_reply) makes its
+/// reply just in time.
 #[derive(Debug)]
 pub struct Executor<K: KernelSet, M: Memory> {
     slots: Vec<Slot<K, M::Pending>>,

@@ -158,7 +158,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 
     /// Ends a parked op whose payload is not whole.
     #[cold]
-    fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
+    pub(super) fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize];
         if let State::Payload(pending) = slot.state {
             memory.abandon(&pending);

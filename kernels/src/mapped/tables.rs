@@ -79,7 +79,7 @@ impl Export {
 }
 
 /// Regions of this process's address space, the domains that they belong to, and the rights that
-/// their owners have given out. See the [module](self).
+/// their owners have given out. See the [module](crate::mapped).
 #[derive(Debug)]
 pub struct MappedMemory {
     pub(super) domains: Vec<Domain>,

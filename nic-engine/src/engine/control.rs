@@ -103,6 +103,7 @@ impl<K: KernelSet> Core<K> {
             }
         }
         self.memory.remove_domain(domain)?;
+        self.executor.release_revoked(&mut self.memory);
         self.clients[usize::from(client.0)] = None;
         self.parked
             .retain(|parked| !matches!(parked, Parked::Revoke { id: other, .. } if *other == id));
@@ -156,6 +157,7 @@ impl<K: KernelSet> Core<K> {
     fn deregister(&mut self, client: ClientId, region: u8) -> Result<Answer, Refusal> {
         let domain = self.domain(client)?;
         let memory = self.memory.deregister(domain, region)?;
+        self.executor.release_revoked(&mut self.memory);
         Ok(Answer::Released(vec![Released::Memory(memory)]))
     }
 
@@ -171,7 +173,11 @@ impl<K: KernelSet> Core<K> {
             let reason = format!("export {export:04x}.{generation:04x} is not one of yours");
             return Err(Refusal::new(Status::BadRkey, reason));
         }
-        if self.memory.revoke(export, generation)? == 0 {
+        self.memory.revoke(export, generation)?;
+        // Replies that were ready to be sent and ops that wait for payload give the region up, and
+        // end as revoked.
+        self.executor.release_revoked(&mut self.memory);
+        if self.memory.holds(export, generation) == 0 {
             return Ok(Some(Answer::Released(Vec::new())));
         }
         self.parked.push(Parked::Revoke { id, export, generation, released: Vec::new() });
@@ -219,10 +225,7 @@ impl<K: KernelSet> Core<K> {
 
     /// The link on which this engine issues ops to `engine`, opened if there is none.
     fn link_to(&mut self, engine: SocketAddr) -> Result<u16, Status> {
-        let is_it = |link: &super::links::Link| {
-            link.state != LinkState::Vacant && link.initiates && link.asked == engine
-        };
-        if let Some(found) = self.links.iter().position(is_it) {
+        if let Some(found) = self.links.iter().position(|link| link.leads_to(engine)) {
             return Ok(found as u16);
         }
         let handle =

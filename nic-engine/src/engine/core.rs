@@ -11,7 +11,7 @@ use nic_kernels::{Executor, KernelSet};
 use nic_ports::Port;
 use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Frames, Handled, Role};
 use nic_wire::frame::{self, Frame, RequestFlags};
-use nic_wire::{Status, Time};
+use nic_wire::{Span, Status, Time};
 
 use super::config::EngineConfig;
 use super::counters::Counters;
@@ -26,6 +26,9 @@ use crate::protection::Crc32;
 
 /// The most op frames that one packet can hold: what must have room before a packet is accepted.
 pub(super) const FRAMES_PER_PACKET: usize = nic_wire::packet::MAX_PACKET_BYTES / 24;
+
+/// A peer that owes a reply or a credit and says nothing for this long is asked whether it is there.
+const SILENCE: Span = Span::from_ms(20);
 
 /// What waits for something to happen before it can be answered.
 pub(super) enum Parked {
@@ -69,6 +72,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) parked: Vec<Parked>,
     pub(super) answers: VecDeque<Answered>,
     pub(super) counters: Counters,
+    /// When silent peers are next looked for.
+    pub(super) next_ask: Time,
     /// When the current turn began.
     pub(super) now: Time,
 }
@@ -132,9 +137,9 @@ impl<K: KernelSet> Core<K> {
             &mut self.acknowledged,
         ) {
             Handled::Data { flow, number, body, age } => {
-                self.touch(flow);
+                self.heard(flow);
                 let body = &bytes[body];
-                if self.is_placeable(body) {
+                if self.is_placeable(flow.slot(), body) {
                     self.frames(flow, age.as_us(), body);
                     if let Some(flow) = self.endpoint.flow_mut(flow) {
                         flow.accept(self.now, number);
@@ -143,11 +148,17 @@ impl<K: KernelSet> Core<K> {
                     self.counters.unplaced_packets += 1;
                 }
             }
-            Handled::Ack { flow } => self.touch(flow),
+            Handled::Ack { flow } => self.heard(flow),
             Handled::Foreign { engine } => return Verdict::Forward { engine },
             Handled::Control | Handled::Dropped(_) => {}
         }
         Verdict::Done
+    }
+
+    #[inline]
+    fn heard(&mut self, flow: FlowHandle) {
+        self.links[usize::from(flow.slot())].heard = self.now;
+        self.touch(flow);
     }
 
     /// Marks a flow for this turn's transmit pass: it may owe an ack or have room again.
@@ -168,14 +179,16 @@ impl<K: KernelSet> Core<K> {
     /// Whether every frame of a packet would find a place. Honest initiators stay within their
     /// credits, so this refuses only what others send; the packet then stays unacknowledged.
     #[inline]
-    fn is_placeable(&self, body: &[u8]) -> bool {
+    fn is_placeable(&self, link: u16, body: &[u8]) -> bool {
         if self.target.free() >= FRAMES_PER_PACKET && self.holds.free() >= FRAMES_PER_PACKET {
             return true;
         }
         let mut requests = 0;
         let mut fences = 0;
         for frame in frame::Frames::new(body).flatten() {
-            if let Frame::Request(request, ..) = frame {
+            if let Frame::Request(request, _, chunk) = frame
+                && !self.target.has_started(link, &request, chunk)
+            {
                 requests += 1;
                 fences += usize::from(request.flags.contains(RequestFlags::FENCE));
             }
@@ -262,6 +275,9 @@ impl<K: KernelSet> Core<K> {
         while let Some(flow) = self.endpoint.poll_work() {
             self.touch(flow);
         }
+        if self.now >= self.next_ask {
+            self.ask_the_silent();
+        }
         while let Some(slot) = self.deadlines.expired(self.now) {
             self.op_expired(slot as u16);
         }
@@ -270,10 +286,29 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
+    /// Asks peers that owe something and have long been silent whether they are there. A target
+    /// whose replies were lost falls quiet until it hears from the initiator, and an initiator whose
+    /// requests were all acknowledged has no other reason to speak.
+    #[cold]
+    fn ask_the_silent(&mut self) {
+        self.next_ask = self.now + SILENCE.divided(4);
+        for slot in 0..self.links.len() as u16 {
+            let link = &mut self.links[usize::from(slot)];
+            let is_owed = link.ops_out > 0 || link.waiting.first().is_some();
+            let is_initiator = link.state == LinkState::Open && link.initiates;
+            if is_initiator && is_owed && self.now.since(link.heard) >= SILENCE {
+                link.heard = self.now;
+                link.asks = true;
+                self.touch_link(slot);
+            }
+        }
+    }
+
     /// When [`Core::timers`] will next have something to do. For an engine that goes to sleep.
     pub(super) fn next_timeout(&self) -> Time {
         let flows = self.endpoint.next_timeout();
-        flows.min(self.deadlines.earliest()).min(self.target.earliest_call())
+        let ask = if self.ops.live() > 0 { self.next_ask } else { Time::NEVER };
+        flows.min(ask).min(self.deadlines.earliest()).min(self.target.earliest_call())
     }
 
     /// Runs ops of others.

@@ -109,6 +109,8 @@ counters! {
     retransmissions,
     /// Packets that carried nothing but an ack.
     lone_acks,
+    /// Silent peers asked whether they are there.
+    asks,
     /// Packets received twice.
     duplicates,
     /// Packets dropped because their bytes were changed on the way.

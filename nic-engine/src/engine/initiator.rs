@@ -18,6 +18,16 @@ pub const OP_BYTES_MAX: u32 = (1 << 20) + (1 << 12);
 const FIRST_CHUNK_MIN: usize = 256;
 
 impl<K: KernelSet> Core<K> {
+    /// Whether a session has a command to be taken.
+    #[inline]
+    pub(super) fn commands_wait(&mut self) -> bool {
+        let Core { open_sessions, sessions, .. } = self;
+        open_sessions.iter().any(|slot| {
+            let session = sessions[usize::from(*slot)].as_mut();
+            session.is_some_and(|session| matches!(session.commands.available(), Ok(1..)))
+        })
+    }
+
     /// Takes commands from the sessions.
     #[inline]
     pub(super) fn pickup(&mut self) {
@@ -101,10 +111,11 @@ impl<K: KernelSet> Core<K> {
         if kernel == KernelId::CALL && one_packet > self.config.packet_bytes - 64 {
             return Err(Status::BadCommand);
         }
-        let link = match self.links[usize::from(remote.link)].state {
-            LinkState::Vacant => self.reconnect(session_slot, remote_index)?,
-            _ if self.links[usize::from(remote.link)].asked == remote.engine => remote.link,
-            _ => self.reconnect(session_slot, remote_index)?,
+        // The flow may have ended since, and its slot may serve another, even of the other direction.
+        let link = if self.links[usize::from(remote.link)].leads_to(remote.engine) {
+            remote.link
+        } else {
+            self.reconnect(session_slot, remote_index)?
         };
         let flags = CommandFlags::from_bits_truncate(command.flags);
         let fence = flags.contains(CommandFlags::FENCE);
@@ -215,6 +226,9 @@ impl<K: KernelSet> Core<K> {
             return Err(NoRoom);
         }
         op.stream = link.stream_for(op.session, op.session_stream).ok_or(NoRoom)?;
+        if !link.stream_has_room(op.stream) {
+            return Err(NoRoom);
+        }
         // The target keeps what waits for a fence, one packet an op. A longer payload waits here.
         let fence = op.flags & RequestFlags::FENCE.bits() != 0;
         let one_packet = request_bytes(usize::from(op.argument_length), op.payload_length as usize);
@@ -272,7 +286,7 @@ impl<K: KernelSet> Core<K> {
         if op.state != OpState::Waiting {
             link.ops_out -= 1;
             link.reply_bytes_out -= u64::from(op.reply_capacity);
-            link.end_in_stream(op.stream);
+            link.end_in_stream(op.stream, op.sequence);
             if link.waiting.first().is_some() {
                 self.touch_link(op.link);
             }
@@ -330,7 +344,8 @@ impl<K: KernelSet> Core<K> {
     pub(super) fn fail_ops_of_link(&mut self, link: u16, status: Status) {
         while let Some(slot) = self.ops.any(|op| op.link == link) {
             let fate = self.ops.get(slot).fate_unanswered();
-            self.counters.lost += 1;
+            // An abandoned op was counted when it expired.
+            self.counters.lost += u64::from(self.ops.get(slot).state != OpState::Abandoned);
             self.end(slot, Ending::failure(status, fate));
         }
     }

@@ -11,7 +11,7 @@ use nic_wire::frame::write_pad;
 use nic_wire::packet::HEADER_BYTES;
 
 use super::ops::OpQueue;
-use super::streams::Streams;
+use super::streams::{Progress, Streams};
 
 /// Where a flow stands, as the op layer cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +25,12 @@ pub(super) enum LinkState {
 }
 
 /// Which (session, stream) a stream of an initiated flow belongs to, and the number of its next op.
-#[derive(Clone, Copy)]
 pub(super) struct IssuedStream {
     owner: Option<(u16, u16)>,
     next: u32,
     out: u32,
+    /// Which of its ops are over: the target can keep apart only so many of them.
+    progress: Progress,
 }
 
 /// The op layer's side of one flow.
@@ -59,6 +60,10 @@ pub(super) struct Link {
     pub(super) replies: VecDeque<u32>,
     /// Target: how many ops wait for a fence.
     pub(super) held: u32,
+    /// Initiator: when the peer was last heard, or last asked whether it is there.
+    pub(super) heard: Time,
+    /// Initiator: whether the peer is to be asked.
+    pub(super) asks: bool,
     /// Whether the flow has business in this turn's transmit pass.
     pub(super) touched: bool,
 }
@@ -91,6 +96,8 @@ impl Link {
             streams: Streams::new(),
             replies: VecDeque::with_capacity(target_ops),
             held: 0,
+            heard: Time::ZERO,
+            asks: false,
             touched: false,
         }
     }
@@ -108,8 +115,15 @@ impl Link {
         self.streams.clear();
         self.replies.clear();
         self.held = 0;
+        self.asks = false;
         self.touched = false;
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");
+    }
+
+    /// Whether this engine issues ops to `engine` on it.
+    #[inline]
+    pub(super) fn leads_to(&self, engine: SocketAddr) -> bool {
+        self.state != LinkState::Vacant && self.initiates && self.asked == engine
     }
 
     /// The flow.
@@ -118,7 +132,8 @@ impl Link {
         endpoint.flow_mut(self.handle?)
     }
 
-    /// The flow's stream for a session's stream; `None` if all are taken.
+    /// The flow's stream for a session's stream. One with nothing out may change hands: its numbers
+    /// just go on. `None` if all have ops out.
     pub(super) fn stream_for(&mut self, session: u16, stream: u16) -> Option<u16> {
         let owner = Some((session, stream));
         if let Some(found) = self.issued.iter().position(|issued| issued.owner == owner) {
@@ -128,11 +143,13 @@ impl Link {
             self.issued[vacant].owner = owner;
             return Some(vacant as u16);
         }
-        if self.issued.len() == Streams::MAX {
-            return None;
+        if self.issued.len() < Streams::MAX {
+            self.issued.push(IssuedStream { owner, next: 0, out: 0, progress: Progress::new() });
+            return Some(self.issued.len() as u16 - 1);
         }
-        self.issued.push(IssuedStream { owner, next: 0, out: 0 });
-        Some(self.issued.len() as u16 - 1)
+        let idle = self.issued.iter().position(|issued| issued.out == 0)?;
+        self.issued[idle].owner = owner;
+        Some(idle as u16)
     }
 
     /// Numbers the next op of a stream.
@@ -145,10 +162,20 @@ impl Link {
         sequence
     }
 
+    /// Whether the target could keep another op of a stream apart from those that are out.
+    #[inline]
+    pub(super) fn stream_has_room(&self, stream: u16) -> bool {
+        let issued = &self.issued[usize::from(stream)];
+        issued.progress.reaches(issued.next)
+    }
+
     /// Notes that an op of a stream is over.
     #[inline]
-    pub(super) fn end_in_stream(&mut self, stream: u16) {
-        self.issued[usize::from(stream)].out -= 1;
+    pub(super) fn end_in_stream(&mut self, stream: u16, sequence: u32) {
+        let issued = &mut self.issued[usize::from(stream)];
+        issued.out -= 1;
+        let is_noted = issued.progress.finish(sequence).is_ok();
+        debug_assert!(is_noted, "no op is issued beyond the stream's reach");
     }
 
     /// How many ops of a stream are out.

@@ -38,13 +38,17 @@ use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
 use nic_wire::Time;
 
-use self::core::{Acknowledged, Core, Verdict};
+use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, Verdict};
 use self::holds::Holds;
 use self::links::Link;
 use self::ops::OpTable;
 use self::target::TargetTable;
 use self::wheel::Wheel;
 use crate::protection::Crc32;
+
+/// The least room of the tables for requests: all frames of one packet must fit, or it would never
+/// be accepted.
+const TABLE_MIN: u16 = FRAMES_PER_PACKET as u16;
 
 /// A poll-mode packet engine; see the module's description.
 pub struct Engine<P: Port, K: KernelSet> {
@@ -53,6 +57,8 @@ pub struct Engine<P: Port, K: KernelSet> {
     neighbours: Neighbours,
     core: Core<K>,
     last_turn_was_busy: bool,
+    /// Whether the last turn asked the port for packets.
+    last_turn_received: bool,
 }
 
 /// What a turn did.
@@ -88,12 +94,13 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let endpoint = Endpoint::new(flow_config, config.engine, seed, seed.rotate_left(32))?;
         let tables =
             Tables { domains: config.clients, regions: config.regions, exports: config.exports };
+        let (ops_in, holds) = (config.ops_in.max(TABLE_MIN), config.holds.max(TABLE_MIN));
         let core = Core {
             address: port.local_address(),
             endpoint,
             acknowledged: Acknowledged::new(capabilities_frames),
             protection: Crc32,
-            executor: Executor::new(u32::from(config.ops_in), Limits::default()),
+            executor: Executor::new(u32::from(ops_in), Limits::default()),
             memory: MappedMemory::new(tables),
             clients: (0..config.clients).map(|_| None).collect(),
             sessions: (0..config.sessions).map(|_| None).collect(),
@@ -106,17 +113,25 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
                 .collect(),
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
-            target: TargetTable::new(config.ops_in, now),
-            holds: Holds::new(config.holds),
+            target: TargetTable::new(ops_in, now),
+            holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
             answers: VecDeque::with_capacity(64),
             counters: Counters::default(),
+            next_ask: now,
             now,
             config,
         };
         let burst = Burst::new(core.config.burst);
         let neighbours = Neighbours::none();
-        Ok(Engine { port, burst, neighbours, core, last_turn_was_busy: false })
+        Ok(Engine {
+            port,
+            burst,
+            neighbours,
+            core,
+            last_turn_was_busy: false,
+            last_turn_received: false,
+        })
     }
 
     /// Tells the engine of the other engines of its process.
@@ -140,7 +155,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     #[inline]
     pub fn poll(&mut self, now: Time) -> Turn {
         self.account(now);
-        let taken = self.receive();
+        let taken = self.receive_unless_commands_wait();
         let commands_before = self.core.counters.commands;
         self.core.pickup();
         self.core.execute();
@@ -171,6 +186,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             counters.longest_turn_ns = counters.longest_turn_ns.max(length_ns);
         }
         self.core.now = now;
+    }
+
+    /// Asks the port for packets, except when commands wait to leave and the turn before has asked:
+    /// they need not wait for a system call that will most likely find nothing.
+    #[inline]
+    fn receive_unless_commands_wait(&mut self) -> usize {
+        self.last_turn_received = !(self.last_turn_received && self.core.commands_wait());
+        if self.last_turn_received { self.receive() } else { 0 }
     }
 
     /// Takes a burst from the port, and what neighbours have forwarded.

@@ -167,9 +167,10 @@ impl Session {
         receive.buffer = buffer.into();
         receive.length = (request.len() as u32).into();
         let bytes: &[u8; RECEIVE_BYTES] = zerocopy::transmute_ref!(&receive);
-        let is_staged = self.buffers.write(self.buffer_at(buffer), request).is_ok()
-            && self.receives.stage(bytes) == Ok(true);
-        if !is_staged {
+        let is_written = self.buffers.write(self.buffer_at(buffer), request).is_ok();
+        let staged = self.receives.stage(bytes);
+        self.violated |= staged.is_err();
+        if !(is_written && staged == Ok(true)) {
             self.free_buffers.push(buffer);
             return None;
         }

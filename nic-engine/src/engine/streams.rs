@@ -1,16 +1,22 @@
 //! Order within a stream: which ops have finished, so that a FENCE knows when it may start.
 
-/// Ops of one stream that may finish ahead of an earlier one.
-const AHEAD_MAX: u64 = 4096;
+/// Ops of one stream that may finish ahead of an earlier one. An initiator issues no op that lies
+/// farther ahead of its oldest unfinished one.
+const AHEAD_MAX: u32 = 4096;
 
-/// The target's view of one stream: sequence numbers count from 0 in the order of issue.
-pub(super) struct Stream {
-    id: u16,
+/// Which numbers of a sequence have finished, in whatever order.
+pub(super) struct Progress {
     /// All sequence numbers below this one have finished.
     finished: u32,
     /// Bit of number `n` at `n % AHEAD_MAX`: it finished ahead of its turn.
     ahead: Box<[u64]>,
     ahead_count: u32,
+}
+
+/// The target's view of one stream: sequence numbers count from 0 in the order of issue.
+struct Stream {
+    id: u16,
+    progress: Progress,
 }
 
 /// The streams of one flow. Few; the last one used is looked at first.
@@ -39,13 +45,18 @@ impl Streams {
 
     /// Whether all ops of `stream` before `sequence` have finished.
     pub(super) fn may_start(&mut self, stream: u16, sequence: u32) -> Result<bool, OutOfReach> {
-        Ok(self.stream(stream).ok_or(OutOfReach)?.finished == sequence)
+        Ok(self.stream(stream).ok_or(OutOfReach)?.progress.finished == sequence)
     }
 
     /// Notes that op `sequence` of `stream` has finished.
     #[inline]
     pub(super) fn finish(&mut self, stream: u16, sequence: u32) -> Result<(), OutOfReach> {
-        self.stream(stream).ok_or(OutOfReach)?.finish(sequence)
+        self.stream(stream).ok_or(OutOfReach)?.progress.finish(sequence)
+    }
+
+    /// Whether op `sequence` of `stream` has finished.
+    pub(super) fn has_finished(&mut self, stream: u16, sequence: u32) -> bool {
+        self.stream(stream).is_some_and(|stream| stream.progress.has_finished(sequence))
     }
 
     /// The stream, made at its first use; `None` if the flow has no room for another.
@@ -64,20 +75,24 @@ impl Streams {
         if self.streams.len() == Self::MAX {
             return None;
         }
-        let ahead = vec![0; AHEAD_MAX as usize / 64].into();
-        self.streams.push(Stream { id, finished: 0, ahead, ahead_count: 0 });
+        self.streams.push(Stream { id, progress: Progress::new() });
         Some(self.streams.len() - 1)
     }
 }
 
-impl Stream {
+impl Progress {
+    /// Nothing has finished.
+    pub(super) fn new() -> Self {
+        Progress { finished: 0, ahead: vec![0; AHEAD_MAX as usize / 64].into(), ahead_count: 0 }
+    }
+
+    /// Notes that a number has finished.
     #[inline]
-    fn finish(&mut self, sequence: u32) -> Result<(), OutOfReach> {
-        let ahead = sequence.wrapping_sub(self.finished);
-        if u64::from(ahead) >= AHEAD_MAX {
+    pub(super) fn finish(&mut self, sequence: u32) -> Result<(), OutOfReach> {
+        if !self.reaches(sequence) {
             return Err(OutOfReach);
         }
-        if ahead != 0 {
+        if sequence != self.finished {
             self.mark(sequence, true);
             self.ahead_count += 1;
             return Ok(());
@@ -91,13 +106,26 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether a number can be told apart from those that have finished: it lies less than
+    /// [`AHEAD_MAX`] ahead of the oldest that has not.
+    #[inline]
+    pub(super) fn reaches(&self, sequence: u32) -> bool {
+        sequence.wrapping_sub(self.finished) < AHEAD_MAX
+    }
+
+    /// Whether a number has finished.
+    fn has_finished(&self, sequence: u32) -> bool {
+        let ahead = sequence.wrapping_sub(self.finished) as i32;
+        ahead < 0 || self.reaches(sequence) && self.is_marked(sequence)
+    }
+
     fn is_marked(&self, sequence: u32) -> bool {
-        let bit = u64::from(sequence) % AHEAD_MAX;
+        let bit = sequence % AHEAD_MAX;
         self.ahead[bit as usize / 64] >> (bit % 64) & 1 == 1
     }
 
     fn mark(&mut self, sequence: u32, value: bool) {
-        let bit = u64::from(sequence) % AHEAD_MAX;
+        let bit = sequence % AHEAD_MAX;
         let word = &mut self.ahead[bit as usize / 64];
         *word = *word & !(1 << (bit % 64)) | u64::from(value) << (bit % 64);
     }
@@ -118,15 +146,18 @@ mod tests {
         assert_eq!(streams.may_start(7, 4), Ok(true));
         assert_eq!(streams.may_start(7, 5), Ok(false));
         assert_eq!(streams.may_start(8, 0), Ok(true));
-        assert_eq!(streams.finish(7, 4 + AHEAD_MAX as u32), Err(OutOfReach));
+        assert_eq!(streams.finish(7, 4 + AHEAD_MAX), Err(OutOfReach));
         assert_eq!(streams.finish(7, 3), Err(OutOfReach));
+        assert_eq!(streams.finish(7, 5), Ok(()));
+        let finished = [0, 3, 4, 5, 6, 4 + AHEAD_MAX].map(|n| streams.has_finished(7, n));
+        assert_eq!(finished, [true, true, false, true, false, false]);
     }
 
     #[test]
     fn numbers_wrap_and_streams_are_bounded() {
         let mut streams = Streams::new();
         assert_eq!(streams.finish(0, 0), Ok(()));
-        streams.streams[0].finished = u32::MAX;
+        streams.streams[0].progress.finished = u32::MAX;
         assert_eq!(streams.finish(0, 0), Ok(()));
         assert_eq!(streams.finish(0, u32::MAX), Ok(()));
         assert_eq!(streams.may_start(0, 1), Ok(true));

@@ -45,6 +45,8 @@ struct TargetOp {
     sequence: u32,
     arrived: Time,
     reply_capacity: u32,
+    /// Bytes of payload that have not arrived.
+    payload_left: u32,
     source: Source,
     status: Status,
     fate: Fate,
@@ -76,6 +78,7 @@ impl TargetTable {
             sequence: 0,
             arrived: Time::ZERO,
             reply_capacity: 0,
+            payload_left: 0,
             source: Source::Nothing,
             status: Status::Ok,
             fate: Fate::NotExecuted,
@@ -116,6 +119,7 @@ impl TargetTable {
         op.sequence = request.sequence;
         op.arrived = arrived;
         op.reply_capacity = request.reply_capacity;
+        op.payload_left = request.payload_length;
         op.source = Source::Nothing;
         op.total = 0;
         op.sent = 0;
@@ -139,6 +143,12 @@ impl TargetTable {
         if total > op.reply_capacity {
             (op.status, op.total) = (Status::ReplyTooLong, 0);
         }
+    }
+
+    /// Whether a request frame belongs to an op that has started already.
+    pub(super) fn has_started(&self, link: u16, request: &frame::Request, chunk: &[u8]) -> bool {
+        let is_part = request.payload_length as usize != chunk.len();
+        is_part && self.find_arriving(link, request.op).is_some()
     }
 
     fn find_arriving(&self, link: u16, op: OpId) -> Option<u32> {
@@ -215,8 +225,13 @@ impl<K: KernelSet> Core<K> {
         if is_part && self.payload_part(link, request, chunk) {
             return;
         }
+        let streams = &mut self.links[usize::from(link)].streams;
+        if is_part && streams.has_finished(request.stream, request.sequence) {
+            // The op ended before its payload was whole; the rest must not start it anew.
+            self.counters.unplaced_parts += 1;
+            return;
+        }
         if request.flags.contains(RequestFlags::FENCE) {
-            let streams = &mut self.links[usize::from(link)].streams;
             match streams.may_start(request.stream, request.sequence) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -278,7 +293,7 @@ impl<K: KernelSet> Core<K> {
             Ok(strand) => {
                 self.target.ops[index as usize].source = Source::Strand(strand);
                 if !chunk.is_empty() {
-                    self.place(strand, request.payload_offset, chunk);
+                    self.place(index, strand, request.payload_offset, chunk);
                 }
                 if request.payload_length as usize != chunk.len() {
                     self.target.arriving.push(index);
@@ -292,13 +307,15 @@ impl<K: KernelSet> Core<K> {
     fn payload_part(&mut self, link: u16, request: &frame::Request, chunk: &[u8]) -> bool {
         let Some(index) = self.target.find_arriving(link, request.op) else { return false };
         if let Source::Strand(strand) = self.target.ops[index as usize].source {
-            self.place(strand, request.payload_offset, chunk);
+            self.place(index, strand, request.payload_offset, chunk);
         }
         true
     }
 
     #[inline]
-    fn place(&mut self, strand: SlotId, offset: u32, chunk: &[u8]) {
+    fn place(&mut self, index: u32, strand: SlotId, offset: u32, chunk: &[u8]) {
+        let left = &mut self.target.ops[index as usize].payload_left;
+        *left = left.saturating_sub(chunk.len() as u32);
         if self.executor.payload(strand, offset, chunk, &mut self.memory).is_err() {
             // The op has ended for it, and its reply will say so.
             self.counters.unplaced_parts += 1;
@@ -355,8 +372,10 @@ impl<K: KernelSet> Core<K> {
         let Some(session) = &mut self.sessions[usize::from(slot)] else {
             return self.refuse(index, Status::NoService);
         };
-        let was_dirty = session.dirty;
-        match session.deliver(chunk, receive) {
+        let (was_dirty, was_violated) = (session.dirty, session.violated);
+        let delivered = session.deliver(chunk, receive);
+        self.counters.ring_violations += u64::from(session.violated && !was_violated);
+        match delivered {
             Some(buffer) => {
                 if !was_dirty {
                     self.dirty_sessions.push(slot);
@@ -439,19 +458,20 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    /// A flow has ended: what it asked for runs to its end, but nobody will be told.
+    /// A flow has ended: what it asked for runs to its end, but nobody will be told. What still
+    /// waited for payload has come to its end.
     pub(super) fn orphan_requests_of_link(&mut self, link: u16) {
         self.links[usize::from(link)].replies.clear();
         for index in 0..self.target.ops.len() as u32 {
             let op = &mut self.target.ops[index as usize];
             if op.live && op.link == link {
                 op.orphaned = true;
-                if op.ready {
+                let is_stranded = matches!(op.source, Source::Strand(_)) && op.payload_left > 0;
+                if op.ready || is_stranded {
                     self.let_go(index);
                 }
             }
         }
-        self.target.arriving.retain(|index| self.target.ops[*index as usize].live);
     }
 
     /// Lets go of orphans that have ended since.
@@ -461,8 +481,8 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    /// Starts requests whose fence has opened.
-    pub(super) fn release_fences(&mut self, link_slot: u16) {
+    /// Starts requests whose fence has opened, as far as there are slots for them.
+    pub(super) fn release_fences(&mut self, link_slot: u16) -> Result<(), NoRoom> {
         let mut bytes = [0; MAX_PACKET_BYTES];
         let mut index = 0;
         while index < self.holds.len() {
@@ -475,11 +495,15 @@ impl<K: KernelSet> Core<K> {
                 index += 1;
                 continue;
             }
+            if self.target.free() == 0 {
+                return Err(NoRoom);
+            }
             if let Some((held, arguments, chunk)) = self.holds.release(index, &mut bytes) {
                 link.held -= 1;
                 self.start(link_slot, held.arrived, held.age_us, &request, (arguments, chunk));
             }
         }
+        Ok(())
     }
 
     /// Puts the replies of a flow into packets until there is no more, or no room.

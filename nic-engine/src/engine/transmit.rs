@@ -37,8 +37,8 @@ impl<K: KernelSet> Core<K> {
             (true, _) => self.issue_all(slot, port),
             (false, false) => self.reply_all(slot, port),
             (false, true) => {
-                self.release_fences(slot);
-                self.reply_all(slot, port)
+                let started = self.release_fences(slot);
+                self.reply_all(slot, port).and(started)
             }
         };
         if outcome.is_err() {
@@ -47,6 +47,23 @@ impl<K: KernelSet> Core<K> {
         let Core { links, endpoint, protection, now, .. } = self;
         links[usize::from(slot)].send_open(false, *now, endpoint, port, protection);
         self.send_lone_ack(slot, port);
+        if self.links[usize::from(slot)].asks {
+            self.send_ask(slot, port);
+        }
+    }
+
+    /// Asks a silent peer for an ack at once.
+    #[cold]
+    fn send_ask<P: Port>(&mut self, slot: u16, port: &mut P) {
+        let Core { links, endpoint, protection, now, counters, .. } = self;
+        let link = &mut links[usize::from(slot)];
+        link.asks = false;
+        let Some(flow) = link.flow_mut(endpoint) else { return };
+        let Some(frame) = port.allocate(Share::Control) else { return };
+        let length = flow.write_probe(*now, port.bytes_mut(frame), protection);
+        port.submit(frame, length, link.to);
+        port.release(frame);
+        counters.asks += 1;
     }
 
     /// Sends again what was lost.
@@ -79,6 +96,9 @@ impl<K: KernelSet> Core<K> {
     /// Sends handshakes, resets and version lists.
     #[inline]
     fn send_control<P: Port>(&mut self, port: &mut P) {
+        if !self.endpoint.wants_control() {
+            return;
+        }
         let mut packet = [0; CONTROL_BYTES_MAX];
         while let Some((length, to)) =
             self.endpoint.poll_control(self.now, &mut packet, &mut self.protection)

@@ -5,7 +5,7 @@ use nic_shm::{
     WriteError,
 };
 
-use super::layout::VERSION;
+use super::layout::{COUNT_MAX, VERSION};
 use crate::{FRAME_STRIDE, PoolError};
 
 /// Why two processes cannot be joined, and what to do about it.
@@ -14,6 +14,12 @@ pub enum RingError {
     /// The pool of transmit frames cannot be made. Correct the configuration.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// A ring cannot have so many frames. Correct the configuration.
+    #[error("a ring with {found} frames was asked for; expected 1 to {COUNT_MAX}")]
+    Frames {
+        /// How many were asked for.
+        found: u32,
+    },
     /// The memory to share cannot be made, or the peer's is not fit to be mapped.
     #[error("ring port: {0}")]
     Memory(#[from] MemoryError),
@@ -66,8 +72,8 @@ pub enum RingError {
     /// The peer says sizes that do not fit together.
     #[error(
         "the peer's ring says {frames} frames, {entries} entries, {stride} B per frame in {bytes} \
-         bytes of memory; expected up to 2^20 of each, a power of two of entries, {FRAME_STRIDE} B \
-         per frame, and room for all"
+         bytes of memory; expected up to {COUNT_MAX} of each, a power of two of entries, \
+         {FRAME_STRIDE} B per frame, and room for all that and no more"
     )]
     Geometry {
         /// Frames that it says.

@@ -33,7 +33,7 @@ pub(super) struct PeerSide {
 impl OwnSide {
     /// Makes a memory that only this process can write, all of it allocated.
     pub(super) fn create(pool: &PoolConfig) -> Result<Self, RingError> {
-        let geometry = Geometry::for_pool(pool);
+        let geometry = Geometry::for_pool(pool)?;
         // Rings are never on huge pages: their owner could make the peer's accesses fault.
         let memory =
             SharedMemory::create_owner_writable("nic-ring", geometry.bytes(), Pages::Small)?;

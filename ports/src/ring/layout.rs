@@ -31,8 +31,11 @@ pub(super) const ENTRY_BYTES: u64 = 8;
 const HEADER_BYTES: usize = 24;
 /// The frames begin on a page, so that a frame crosses as few as it can.
 const PAGE_BYTES: u64 = 4096;
-/// The most frames or entries that a side may say it has.
-const COUNT_MAX: u32 = 1 << 20;
+/// The most frames or entries that a side may have: 132 MiB, of which a peer with nothing behind
+/// its frames could make us pay for the pages.
+pub(super) const COUNT_MAX: u32 = 1 << 16;
+/// How much longer than it needs to be a peer's memory may be, in bytes: for its larger pages.
+const EXCESS_BYTES_MAX: u64 = 64 << 10;
 
 /// The sizes that the rest follows from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +47,12 @@ pub(super) struct Geometry {
 
 impl Geometry {
     /// Room for all frames of a pool to be on their way at once.
-    pub(super) fn for_pool(pool: &PoolConfig) -> Self {
-        Geometry { frames: pool.frames, entries: pool.frames.next_power_of_two() }
+    pub(super) fn for_pool(pool: &PoolConfig) -> Result<Self, RingError> {
+        let frames = pool.frames;
+        if !(1..=COUNT_MAX).contains(&frames) {
+            return Err(RingError::Frames { found: frames });
+        }
+        Ok(Geometry { frames, entries: frames.next_power_of_two() })
     }
 
     const fn frames_at(&self) -> u64 {
@@ -99,7 +106,8 @@ impl Geometry {
             && entries.is_power_of_two()
             && stride == FRAME_STRIDE as u32;
         let geometry = Geometry { frames, entries };
-        if !plausible || memory.len() < geometry.bytes() {
+        let fits = |bytes: u64| (bytes..bytes + EXCESS_BYTES_MAX).contains(&memory.len());
+        if !plausible || !fits(geometry.bytes()) {
             return Err(RingError::Geometry { frames, entries, stride, bytes: memory.len() });
         }
         Ok(geometry)
@@ -119,7 +127,7 @@ mod tests {
     #[test]
     fn a_header_survives_and_its_parts_do_not_overlap() {
         for frames in [8, 100, 4096] {
-            let geometry = Geometry::for_pool(&PoolConfig::with_frames(frames));
+            let geometry = Geometry::for_pool(&PoolConfig::with_frames(frames)).unwrap();
             let memory = written(geometry);
             assert_eq!(Geometry::read(&memory).unwrap(), geometry);
             let entries = geometry.entries_of(&memory).unwrap();
@@ -140,6 +148,11 @@ mod tests {
         };
         assert!(matches!(lie(0, 7), RingError::NotRing { .. }));
         assert!(matches!(lie(8, 9), RingError::Version { found: 9 }));
+        let memory = RacyMem::allocate(geometry.bytes() + EXCESS_BYTES_MAX);
+        geometry.write(&memory).unwrap();
+        assert!(matches!(Geometry::read(&memory), Err(RingError::Geometry { .. })));
+        let too_many = Geometry::for_pool(&PoolConfig::with_frames(COUNT_MAX + 1));
+        assert!(matches!(too_many, Err(RingError::Frames { .. })));
         for (at, value) in [
             (12, 0),
             (12, 17),

@@ -43,6 +43,13 @@ fn write_word(memory: &RacyMem, at: u64, value: u32) {
 }
 
 #[test]
+fn a_port_may_move_to_its_engines_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<RingPort>();
+    is_send::<crate::udp::UdpPort>();
+}
+
+#[test]
 fn frames_come_back_as_the_peer_consumes_and_a_full_ring_waits() {
     let [left_address, right_address] = addresses();
     let (mut left, mut right) = RingPort::pair(small(), addresses()).unwrap();

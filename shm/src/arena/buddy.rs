@@ -72,10 +72,15 @@ impl Buddy {
         Some(first)
     }
 
+    /// Whether a block of `class` at `first` is handed out.
+    #[inline]
+    pub(super) fn is_held(&self, first: u32, class: u8) -> bool {
+        self.units.get(first as usize) == Some(&Unit::Held(class))
+    }
+
     /// Gives back the block of `class` at `first`, and joins it with its free neighbours.
     pub(super) fn free(&mut self, first: u32, class: u8) {
-        let held = self.units.get(first as usize) == Some(&Unit::Held(class));
-        assert!(held, "a block was freed that this arena did not hand out");
+        assert!(self.is_held(first, class), "only a block that is handed out is given back");
         self.units[first as usize] = Unit::Inside;
         self.free_units += 1 << class;
         let (mut first, mut class) = (first, class);

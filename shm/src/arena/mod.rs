@@ -4,12 +4,14 @@
 //! gives itself back. Both are for one thread: a session belongs to one.
 
 mod buddy;
+mod kept;
 mod lease;
 
 pub use lease::{CompletedLease, Lease, LeaseArena};
 
 use crate::racy::{Permission, RacyMem};
 use buddy::Buddy;
+use kept::Kept;
 use thiserror::Error;
 
 /// The sizes of blocks: all powers of two from the least to the greatest.
@@ -90,6 +92,8 @@ impl Block {
 pub struct Arena {
     memory: RacyMem,
     buddy: Buddy,
+    /// Blocks given back that have not been joined with their neighbours yet.
+    kept: Kept,
     /// log2 of the least block's bytes.
     least_log2: u32,
     greatest: u32,
@@ -117,7 +121,8 @@ impl Arena {
         let least_log2 = least.ilog2();
         let classes = (greatest.ilog2() - least_log2 + 1) as u8;
         let units = (found >> least_log2) as u32;
-        Ok(Self { memory, buddy: Buddy::new(units, classes), least_log2, greatest })
+        let (buddy, kept) = (Buddy::new(units, classes), Kept::new(classes));
+        Ok(Self { memory, buddy, kept, least_log2, greatest })
     }
 
     /// A block of at least `len` bytes, or `None` if none is free or `len` exceeds the greatest
@@ -128,8 +133,23 @@ impl Arena {
             return None;
         }
         let len = len.max(1 << self.least_log2).next_power_of_two();
-        let first = self.buddy.allocate((len.ilog2() - self.least_log2) as u8)?;
+        let class = (len.ilog2() - self.least_log2) as u8;
+        let first = match self.kept.take(class) {
+            Some(first) => first,
+            None => self.allocate_anew(class)?,
+        };
         Some(Block { offset: first << self.least_log2, len })
+    }
+
+    /// A block that was not kept. What is kept is joined only when nothing else is left.
+    fn allocate_anew(&mut self, class: u8) -> Option<u32> {
+        if let Some(first) = self.buddy.allocate(class) {
+            return Some(first);
+        }
+        while let Some((first, class)) = self.kept.take_any() {
+            self.buddy.free(first, class);
+        }
+        self.buddy.allocate(class)
     }
 
     /// Takes a block back.
@@ -139,13 +159,20 @@ impl Arena {
     #[inline]
     pub fn free(&mut self, block: Block) {
         let class = (block.len.ilog2() - self.least_log2) as u8;
-        self.buddy.free(block.offset >> self.least_log2, class);
+        let first = block.offset >> self.least_log2;
+        assert!(
+            self.buddy.is_held(first, class),
+            "a block was freed that this arena did not hand out"
+        );
+        if !self.kept.keep(first, class) {
+            self.buddy.free(first, class);
+        }
     }
 
     /// Bytes that nobody holds; they need not be in one piece.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        u64::from(self.buddy.free_units()) << self.least_log2
+        u64::from(self.buddy.free_units() + self.kept.units()) << self.least_log2
     }
 
     /// The greatest block in bytes.

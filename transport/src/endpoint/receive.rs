@@ -170,3 +170,17 @@ pub(crate) fn plain(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv6Addr, SocketAddrV6};
+
+    #[test]
+    fn flow_labels_are_no_part_of_an_address() {
+        let address =
+            |flow, scope| SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 5, flow, scope));
+        assert_eq!(plain(address(77, 3)), address(0, 3));
+        assert_ne!(plain(address(0, 3)), plain(address(0, 4)));
+    }
+}

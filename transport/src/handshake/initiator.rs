@@ -32,7 +32,11 @@ impl<C: CongestionControl> Endpoint<C> {
             return Err(ConnectError::NoAddress { to });
         }
         let flows_max = self.config.flows_max;
-        let slot = self.flows.take_slot().ok_or(ConnectError::NoRoom { flows_max })?;
+        let Some(slot) = self.flows.take_slot() else {
+            // If a flow can be reclaimed, the next attempt finds its slot free.
+            self.reclaim(now);
+            return Err(ConnectError::NoRoom { flows_max });
+        };
         let birth = Birth {
             now,
             local_id: self.draw_id(slot),

@@ -18,6 +18,12 @@ use crate::protection::Protection;
 pub const CONTROL_BYTES_MAX: usize = HEADER_BYTES + size_of::<Init>();
 
 impl<C: CongestionControl> Endpoint<C> {
+    /// Whether [`Endpoint::poll_control`] has something to write.
+    #[inline]
+    pub fn wants_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
     /// Writes the next handshake packet, reset or version list that wants to be sent into `into`
     /// and says how long it is and where it goes. `None` when there is none.
     ///

@@ -103,7 +103,7 @@ impl<C: CongestionControl> Endpoint<C> {
         version: u8,
     ) -> Handled {
         let Some(slot) = self.flows.take_slot() else {
-            return self.refuse(now, from, initiator);
+            return self.refuse(now, from, initiator, init.incarnation.get());
         };
         let agreed = Agreed {
             remote_id: initiator,
@@ -137,8 +137,17 @@ impl<C: CongestionControl> Endpoint<C> {
     }
 
     /// All slots are taken. If one can be reclaimed, the initiator's next INIT will find it free.
-    fn refuse(&mut self, now: Time, from: SocketAddr, initiator: ConnectionId) -> Handled {
-        if self.flows.any_to_be_removed() || self.reclaim(now) {
+    fn refuse(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        initiator: ConnectionId,
+        incarnation: u64,
+    ) -> Handled {
+        let reclaimed = self.flows.any_to_be_removed()
+            || self.reclaim_former(from, incarnation)
+            || self.reclaim(now);
+        if reclaimed {
             return self.drop_packet(DropReason::NoRoom);
         }
         self.answer(Control::Reset(ResetOf {
@@ -150,9 +159,27 @@ impl<C: CongestionControl> Endpoint<C> {
         self.drop_packet(DropReason::NoRoom)
     }
 
+    /// Closes the flows of an engine's former incarnations: its successor is at their address, which
+    /// it has proven. Not before there is need: an INIT that was delayed on its way may be older
+    /// than the flows that are there.
+    fn reclaim_former(&mut self, from: SocketAddr, incarnation: u64) -> bool {
+        let mut reclaimed = false;
+        for slot in 0..self.config.flows_max {
+            let former = self.flows.at(slot).is_some_and(|flow| {
+                let successor = flow.peer == from && flow.peer_incarnation() != incarnation;
+                successor && flow.is_open() && flow.role() == Role::Target
+            });
+            if former {
+                self.end(slot, Some(End::Closed(CloseReason::Abandoned)));
+                reclaimed = true;
+            }
+        }
+        reclaimed
+    }
+
     /// Closes a target's flow that has been silent for long. Flows with nothing outstanding have
     /// no timers, so this is where those of dead initiators end.
-    fn reclaim(&mut self, now: Time) -> bool {
+    pub(super) fn reclaim(&mut self, now: Time) -> bool {
         for _ in 0..RECLAIM_LOOKS.min(usize::from(self.config.flows_max)) {
             let slot = self.reclaim_hand;
             self.reclaim_hand = (slot + 1) % self.config.flows_max;

@@ -215,9 +215,17 @@ impl World {
 
     /// Runs for so long.
     pub fn run_for(&mut self, span: Span) {
+        self.run_at_most(span, |_| false);
+    }
+
+    /// Runs until the condition holds, but not longer than this.
+    pub fn run_at_most(&mut self, span: Span, mut condition: impl FnMut(&World) -> bool) {
         let end = self.now + span;
         loop {
             self.settle();
+            if condition(self) {
+                return;
+            }
             let next = self.next_moment();
             if next > end {
                 self.now = end;

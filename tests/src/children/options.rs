@@ -1,0 +1,135 @@
+//! What each kind of process is told at its start.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a process is to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// The daemon as it is shipped, with this configuration file.
+    Daemon(PathBuf),
+    /// An engine process whose engine thread can be watched.
+    Engine(EngineOptions),
+    /// A target application.
+    Target(TargetOptions),
+    /// The initiator of the data-path tests.
+    Initiator(InitiatorOptions),
+    /// The owner of a table that changes all the time.
+    Writer(WriterOptions),
+    /// An application that runs single ops as it is told.
+    Application(ApplicationOptions),
+    /// Forks with a session open.
+    Forker(ApplicationOptions),
+}
+
+impl Role {
+    /// Its name in messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Role::Daemon(_) => "daemon",
+            Role::Engine(_) => "engine process",
+            Role::Target(_) => "target application",
+            Role::Initiator(_) => "initiator",
+            Role::Writer(_) => "writer",
+            Role::Application(_) => "application",
+            Role::Forker(_) => "forking application",
+        }
+    }
+}
+
+/// What a process does while it has nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Waiting {
+    /// Looks again and again.
+    Spin,
+    /// Looks for a while, then sleeps.
+    #[default]
+    Adaptive,
+    /// Sleeps at once.
+    Block,
+}
+
+/// What a watched engine is to do wrong, so that a test sees that it is noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offence {
+    /// Nothing.
+    #[default]
+    None,
+    /// It allocates once.
+    Allocation,
+    /// It asks for its process number once.
+    SystemCall,
+}
+
+/// An engine process.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EngineOptions {
+    /// Where applications connect.
+    pub socket: PathBuf,
+    /// What the engine does while it is idle.
+    pub waiting: Waiting,
+    /// How many packets in a hundred are lost on their way out.
+    pub loss_percent: u32,
+    /// Which ones.
+    pub seed: u64,
+    /// Where the engine is pinned, if anywhere.
+    pub core: Option<usize>,
+    /// What it does wrong once it is watched.
+    pub offence: Offence,
+}
+
+/// A target application.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TargetOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// What it does between calls.
+    pub waiting: Waiting,
+    /// Keys in its table: `key(0)` and so on.
+    pub keys: u64,
+}
+
+/// Who drives an initiator's engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Drive {
+    /// The initiator's own thread. Its port loses packets as this engine's would.
+    Inline(EngineOptions),
+    /// The engine process at this socket.
+    Process(PathBuf),
+}
+
+/// The initiator of the data-path tests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InitiatorOptions {
+    /// Who drives its engine.
+    pub drive: Drive,
+    /// Ticket of the target's plain region.
+    pub data: String,
+    /// Ticket of the target's table.
+    pub table: String,
+    /// Keys in that table.
+    pub keys: u64,
+}
+
+/// The owner of a table that changes all the time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WriterOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// Where it is pinned, if anywhere.
+    pub core: Option<usize>,
+    /// Seed of its changes.
+    pub seed: u64,
+}
+
+/// An application that runs single ops as it is told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ApplicationOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// What its session does while it waits.
+    pub waiting: Waiting,
+    /// Ticket of a target's plain region.
+    pub data: String,
+}
