@@ -12,6 +12,9 @@
 compile_error!("nic needs Linux 5.14 or newer");
 
 mod demo;
+mod doctor;
+mod serve;
+mod status;
 
 use std::process::ExitCode;
 
@@ -29,6 +32,12 @@ struct Arguments {
 enum Command {
     /// Look keys up in another process's memory, in one round trip, and compare with other ways.
     Demo(demo::Arguments),
+    /// Run an engine process.
+    Serve(serve::Arguments),
+    /// Show what a running engine process is doing.
+    Status(status::Arguments),
+    /// Look at this machine: what it has, what it lacks, and the command that mends it.
+    Doctor(doctor::Arguments),
     /// A process of the demo: an engine. Started by it alone.
     #[command(hide = true, name = demo::ENGINE_COMMAND)]
     DemoEngine,
@@ -41,14 +50,40 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::DemoEngine => demo::engine_process().map(|()| ExitCode::SUCCESS),
         Command::DemoTarget => demo::target_process().map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("nic: {error:#}");
+            eprintln!("nic: {}", message(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes, without those that the text before them has told already.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = anyhow::anyhow!("no such file");
+        let error = cause.context("cannot read x: no such file").context("no configuration");
+        assert_eq!(message(&error), "no configuration: cannot read x: no such file");
     }
 }

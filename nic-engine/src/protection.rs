@@ -16,14 +16,24 @@ const CHECK: Range<usize> = 4..8;
 pub struct Crc32;
 
 impl Crc32 {
-    /// The four bytes before the checksum seed it, so that one pass covers all the others.
+    /// The four bytes before the checksum seed it, so that one pass covers all the others. They are
+    /// mixed first: a CRC's seed acts like its first four bytes, and a bit flipped in both would
+    /// cancel out.
     #[inline]
     fn checksum(packet: &[u8]) -> u32 {
         let first = u32::from_le_bytes([packet[0], packet[1], packet[2], packet[3]]);
-        let mut hasher = crc32fast::Hasher::new_with_initial(first);
+        let mut hasher = crc32fast::Hasher::new_with_initial(mixed(first));
         hasher.update(&packet[CHECK.end..]);
         hasher.finalize()
     }
+}
+
+/// Spreads every bit over the whole word; no two words become the same.
+#[inline]
+fn mixed(word: u32) -> u32 {
+    let word = (word ^ word >> 16).wrapping_mul(0x7feb_352d);
+    let word = (word ^ word >> 15).wrapping_mul(0x846c_a68b);
+    word ^ word >> 16
 }
 
 impl Protection for Crc32 {
@@ -57,5 +67,20 @@ mod tests {
             packet[bit / 8] ^= 1 << (bit % 8);
         }
         assert_eq!(Crc32.open(&packet[..63]), Err(NotAuthentic));
+    }
+
+    #[test]
+    fn two_bits_do_not_cancel_out() {
+        let mut packet = [0u8; 100];
+        packet[0] = 1;
+        packet[1] = 1;
+        Crc32.seal(&mut packet);
+        for (one, other) in (0..32).flat_map(|one| (64..64 + 64).map(move |other| (one, other))) {
+            packet[one / 8] ^= 1 << (one % 8);
+            packet[other / 8] ^= 1 << (other % 8);
+            assert_eq!(Crc32.open(&packet), Err(NotAuthentic), "bits {one} and {other}");
+            packet[one / 8] ^= 1 << (one % 8);
+            packet[other / 8] ^= 1 << (other % 8);
+        }
     }
 }

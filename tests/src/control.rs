@@ -112,8 +112,7 @@ impl World {
     ) -> AppSession {
         let total = geometry.places().unwrap().total;
         let memory = RacyMem::allocate(total);
-        let work =
-            Work::OpenSession { client, memory: memory.clone(), geometry, doorbell: None };
+        let work = Work::OpenSession { client, memory: memory.clone(), geometry, doorbell: None };
         match self.control(host, work) {
             Answer::Session(id) => AppSession::new(host, client, id, memory, geometry),
             other => panic!("{other:?} where a session was expected"),

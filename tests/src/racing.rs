@@ -30,8 +30,9 @@ pub fn value(number: u64, count: u64) -> [u8; VALUE_BYTES] {
 pub fn written_by(number: u64, value: &[u8]) -> Option<u64> {
     let (words, rest) = value.as_chunks::<8>();
     let count = u64::from_le_bytes(*words.first()?);
-    let is_right =
-        |(place, word): (usize, &[u8; 8])| *word == word_of(number, count, place as u64).to_le_bytes();
+    let is_right = |(place, word): (usize, &[u8; 8])| {
+        *word == word_of(number, count, place as u64).to_le_bytes()
+    };
     let is_whole = value.len() == VALUE_BYTES && rest.is_empty();
     (is_whole && words.iter().enumerate().all(is_right)).then_some(count)
 }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use nic_engine::Crc32;
 use nic_ports::sim::SimPort;
 use nic_ports::{Burst, Port, Share};
-use nic_transport::{Config, Endpoint, FlowEvent, FlowHandle, Frames, Handled};
+use nic_transport::{Config, ConnectFailure, Endpoint, FlowEvent, FlowHandle, Frames, Handled};
 use nic_wire::Span;
-use nic_wire::frame::{Frame, Reply};
+use nic_wire::frame::{Frame, Reply, Request, request_bytes, write_request};
 use nic_wire::packet::HEADER_BYTES;
 
 use crate::world::World;
@@ -22,29 +22,61 @@ pub struct Rogue {
     flow: Option<FlowHandle>,
     /// Replies received, with their data.
     pub replies: VecDeque<(Reply, Vec<u8>)>,
+    /// Requests received, with their arguments: of a rogue that engines connect to.
+    pub requests: VecDeque<(Request, Vec<u8>)>,
+    /// Why no flow could be opened.
+    pub failure: Option<ConnectFailure>,
     /// Whether the flow was ended by the other side.
     pub closed: bool,
+}
+
+/// A request frame as it stands in a packet.
+pub fn request_frame(request: &Request, arguments: &[u8], chunk: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; request_bytes(arguments.len(), chunk.len())];
+    let fill = |into: &mut [u8]| into.copy_from_slice(chunk);
+    write_request(&mut frame, request, arguments, chunk.len(), fill).expect("room for the frame");
+    frame
 }
 
 impl Rogue {
     /// A peer at an address of its own.
     pub fn new(world: &World, address: SocketAddr) -> Self {
-        let config = Config { receive_window_bytes: 1 << 20, ..Config::default() };
+        Rogue::with_config(world, address, Config::default())
+    }
+
+    /// A peer with its own ideas of a flow.
+    pub fn with_config(world: &World, address: SocketAddr, config: Config) -> Self {
+        let config = Config { receive_window_bytes: 1 << 20, ..config };
         Rogue {
             port: world.network.port(address).unwrap(),
             burst: Burst::new(64),
             endpoint: Endpoint::new(config, 0, 0x0bad_5eed, 7).unwrap(),
             flow: None,
             replies: VecDeque::new(),
+            requests: VecDeque::new(),
+            failure: None,
             closed: false,
         }
     }
 
-    /// Opens a flow to an engine.
-    pub fn connect(&mut self, world: &mut World, to: SocketAddr) {
+    /// Opens a flow to an engine. Whether that worked.
+    pub fn connect(&mut self, world: &mut World, to: SocketAddr) -> bool {
+        self.flow = None;
         self.endpoint.connect(world.now(), to, None).unwrap();
-        self.turns(world, Span::from_ms(50));
-        assert!(self.flow.is_some(), "the engine opens a flow for the rogue");
+        self.turn(world);
+        self.turns(world, Span::from_ms(2));
+        self.flow.is_some()
+    }
+
+    /// Whether an engine has opened a flow to here, or the other way round.
+    pub fn has_flow(&self) -> bool {
+        self.flow.is_some()
+    }
+
+    /// Whether the flow has room for another packet.
+    pub fn may_send(&self) -> bool {
+        let flow = self.flow.and_then(|flow| self.endpoint.flow(flow));
+        flow.is_some_and(|flow| flow.may_send(flow.packet_bytes()))
     }
 
     /// Sends a packet on the flow whose body is `body`.
@@ -90,8 +122,13 @@ impl Rogue {
             let handled = self.endpoint.handle(now, from, &bytes, &mut Crc32, &mut self.port);
             if let Handled::Data { flow, number, body, .. } = handled {
                 for frame in nic_wire::frame::Frames::new(&bytes[body]).flatten() {
-                    if let Frame::Reply(reply, data) = frame {
-                        self.replies.push_back((reply, data.to_vec()));
+                    match frame {
+                        Frame::Reply(reply, data) => {
+                            self.replies.push_back((reply, data.to_vec()));
+                        }
+                        Frame::Request(request, arguments, _) => {
+                            self.requests.push_back((request, arguments.to_vec()));
+                        }
                     }
                 }
                 self.endpoint.flow_mut(flow).unwrap().accept(now, number);
@@ -100,7 +137,7 @@ impl Rogue {
         while let Some(event) = self.endpoint.poll_event() {
             match event {
                 FlowEvent::Opened { flow, .. } => self.flow = Some(flow),
-                FlowEvent::Failed { failure, .. } => panic!("the rogue's flow: {failure}"),
+                FlowEvent::Failed { failure, .. } => self.failure = Some(failure),
                 FlowEvent::Closed { .. } => self.closed = true,
             }
         }

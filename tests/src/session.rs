@@ -106,7 +106,8 @@ impl AppSession {
         let commands = Producer::new(words, &entries).unwrap();
         let (words, entries) = ring(places.completions, geometry.depth, COMPLETION_BYTES);
         let completions = Consumer::new(words, &entries).unwrap();
-        let (words, entries) = ring(places.receives, geometry.receive_buffers.max(2), RECEIVE_BYTES);
+        let (words, entries) =
+            ring(places.receives, geometry.receive_buffers.max(2), RECEIVE_BYTES);
         let receives = Consumer::new(words, &entries).unwrap();
         let buffers =
             u64::from(geometry.receive_buffers) * u64::from(geometry.receive_buffer_bytes);
@@ -154,7 +155,8 @@ impl AppSession {
 
     /// Makes a command of an op, whose place in the arena is taken from then on.
     pub fn prepare(&mut self, ask: &Ask) -> Command {
-        let piece = self.out.iter().position(Option::is_none).expect("fewer ops out than the depth");
+        let piece =
+            self.out.iter().position(Option::is_none).expect("fewer ops out than the depth");
         let half = self.piece_bytes();
         assert!(ask.payload.len() as u32 <= half && ask.reply_capacity <= half, "a larger arena");
         let payload_offset = piece as u32 * 2 * half;
@@ -192,10 +194,16 @@ impl AppSession {
     /// # Panics
     /// If one names no op that is out, or bytes behind its reply were written.
     pub fn poll(&mut self) -> Vec<Done> {
+        let taken = self.poll_raw();
+        taken.iter().map(|completion| self.finished(completion)).collect()
+    }
+
+    /// Takes all completions that are there, whatever they name.
+    pub fn poll_raw(&mut self) -> Vec<Completion> {
         let mut taken = Vec::new();
         let mut bytes = [0; COMPLETION_BYTES];
         while self.completions.take(&mut bytes).expect("the engine keeps the ring's rules") {
-            taken.push(self.finished(&Completion::read_from_bytes(&bytes).unwrap()));
+            taken.push(Completion::read_from_bytes(&bytes).unwrap());
         }
         self.completions.release();
         taken
@@ -205,9 +213,9 @@ impl AppSession {
         let token = completion.token.get();
         let piece = token as u16 as usize;
         let out = self.out.get(piece).copied().flatten();
-        let (_, capacity) = out
-            .filter(|(expected, _)| *expected == token)
-            .unwrap_or_else(|| panic!("completion of {token:#x}, which is not out: {completion:?}"));
+        let (_, capacity) = out.filter(|(expected, _)| *expected == token).unwrap_or_else(|| {
+            panic!("completion of {token:#x}, which is not out: {completion:?}")
+        });
         self.out[piece] = None;
         let (half, length) = (self.piece_bytes(), completion.length.get());
         assert!(length <= capacity, "a reply of {length} bytes where {capacity} fit");

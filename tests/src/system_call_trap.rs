@@ -41,8 +41,8 @@ impl Allowed {
 
     /// A UDP port's receive and transmit calls.
     ///
-    /// `setsockopt(UDP_GRO)` is one of them: the port switches coalescing on when packets come in
-    /// bursts, and off after more than a thousand that came singly.
+    /// Not among them is the call by which the port has the kernel coalesce, or stop: it follows
+    /// changes in how packets come, and has found out before threads are watched.
     pub fn port(mut self, socket: BorrowedFd<'_>) -> Result<Self> {
         let calls = [
             libc::SYS_sendto,
@@ -56,8 +56,6 @@ impl Allowed {
         for call in calls {
             self.add(call, &[(0, socket)])?;
         }
-        let option = [(0, socket), (1, libc::SOL_UDP as u64), (2, libc::UDP_GRO as u64)];
-        self.add(libc::SYS_setsockopt, &option)?;
         Ok(self)
     }
 
@@ -135,7 +133,7 @@ pub fn report_violations() -> Result<()> {
         loop {
             let socket = signals.get_read().as_fd();
             let _ = poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], None);
-            for signal in signals.pending() {
+            if let Some(signal) = signals.pending().next() {
                 let call = i64::from(signal.si_errno);
                 let name = name(call);
                 eprintln!("a watched thread called {name} (number {call}), which is not allowed");

@@ -12,8 +12,10 @@ use crate::port::{Misdirection, TestPort};
 
 /// Turns of all engines at one moment before the clock moves on nevertheless.
 const ROUNDS_MAX: u32 = 256;
-/// How far the clock moves when an engine wants to look again at once.
+/// How far the clock moves when an engine wants to look again at once; twice as far each time
+/// that it finds nothing, up to the most.
 const SPIN: Span = Span::from_us(1);
+const SPIN_MAX: Span = Span::from_us(16);
 /// How far it moves at most.
 const STEP_MAX: Span = Span::from_ms(1);
 
@@ -38,6 +40,7 @@ pub struct World {
     hosts: Vec<Option<SimHost>>,
     addresses: Vec<SocketAddr>,
     seed: u64,
+    spin: Span,
     pub(crate) next_work: u64,
 }
 
@@ -78,7 +81,7 @@ impl World {
         let network = SimNetwork::new(seed, config);
         // Not at zero, so that nothing takes an unset time for a real one.
         network.advance_to(Time::from_ns(1_000_000_000));
-        World { network, hosts: Vec::new(), addresses: Vec::new(), seed, next_work: 0 }
+        World { network, hosts: Vec::new(), addresses: Vec::new(), seed, spin: SPIN, next_work: 0 }
     }
 
     /// An engine on a host of its own.
@@ -155,6 +158,7 @@ impl World {
 
     fn step_until(&mut self, latest: Time) {
         let now = self.now();
+        self.spin = self.spin.times(2).min(SPIN_MAX);
         for _ in 0..ROUNDS_MAX {
             let mut busy = false;
             for host in self.hosts.iter_mut().flatten() {
@@ -166,10 +170,12 @@ impl World {
             if !busy {
                 break;
             }
+            self.spin = SPIN;
         }
         let mut next = latest.min(self.network.next_event().unwrap_or(Time::NEVER));
         for host in self.hosts.iter().flatten() {
-            next = next.min(host.engine.next_timeout().max(now + SPIN));
+            let timeout = host.engine.next_timeout();
+            next = next.min(if timeout > now { timeout } else { now + self.spin });
         }
         self.network.advance_to(next.max(now + Span::from_ns(1)));
     }

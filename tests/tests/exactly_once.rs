@@ -4,14 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use nic_engine::engine::EngineConfig;
 use nic_kernels::Access;
 use nic_ports::sim::{SimConfig, Verdict};
 use nic_shm::RacyMem;
-use nic_tests::{AppSession, Ask, Done, HostId, World, small_engine};
+use nic_tests::{AppSession, Ask, Done, HostId, OnFailure, World, small_engine};
 use nic_wire::Span;
 use nic_wire::session::Geometry;
 
@@ -140,7 +137,8 @@ fn check(exchange: &Exchange, done: &[Done], new: &[u8]) {
         assert!(read == new, "the READ sees the WRITE before it");
     } else {
         // Unordered: each byte is the old one or the new one.
-        let possible = |(index, byte): (usize, &u8)| *byte == old_byte(index) || *byte == new[index];
+        let possible =
+            |(index, byte): (usize, &u8)| *byte == old_byte(index) || *byte == new[index];
         assert!(read.iter().enumerate().all(possible), "bytes that were never there");
     }
 }
@@ -184,25 +182,12 @@ fn every_packet(exchange: Exchange, expected_packets: std::ops::RangeInclusive<u
     let undisturbed = run(&exchange, Vec::new());
     let context = format!("{exchange:?}: {undisturbed} packets");
     assert!(expected_packets.contains(&undisturbed), "{context}");
-    let current = Rc::new(RefCell::new(String::new()));
-    let shown = Reported(Rc::clone(&current));
     // Repetitions add packets; those that follow the last one undisturbed are also tried.
     for number in 0..undisturbed + 2 {
         for verdict in VERDICTS {
-            *current.borrow_mut() = format!("{context}; packet {number} meets {verdict:?}");
+            let shown = OnFailure(format!("{context}; packet {number} meets {verdict:?}"));
             run(&exchange, vec![(number, verdict)]);
-        }
-    }
-    drop(shown);
-}
-
-/// Says which case it was when a test fails.
-struct Reported(Rc<RefCell<String>>);
-
-impl Drop for Reported {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("failed: {}", self.0.borrow());
+            drop(shown);
         }
     }
 }
@@ -259,7 +244,7 @@ fn every_pair_of_packets_lost() {
     let undisturbed = run(&exchange, Vec::new());
     for first in 0..undisturbed + 2 {
         for second in first + 1..undisturbed + 3 {
-            let shown = Reported(Rc::new(RefCell::new(format!("{first} and {second} are lost"))));
+            let shown = OnFailure(format!("packets {first} and {second} are lost"));
             run(&exchange, vec![(first, Verdict::Drop), (second, Verdict::Drop)]);
             drop(shown);
         }

@@ -5,6 +5,20 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrameId(pub u32);
 
+/// Takes frames of acknowledged packets back: a pool at once, or a list to be given back later,
+/// while the pool's received packets are still being read.
+pub trait Reclaim {
+    /// Takes one reference to a frame back.
+    fn reclaim(&mut self, frame: FrameId);
+}
+
+impl<F: Frames> Reclaim for F {
+    #[inline]
+    fn reclaim(&mut self, frame: FrameId) {
+        self.release(frame);
+    }
+}
+
 /// A pool of packet frames. Implemented by each port; a frame is free again when the last
 /// reference is released. The port holds one reference while a frame is queued or being sent, a
 /// flow holds another until the packet is acknowledged.

@@ -75,6 +75,6 @@ pub use endpoint::{
     CloseReason, ConnectError, ConnectFailure, Endpoint, FlowEvent, FlowHandle, Handled,
 };
 pub use flow::{AckDue, Flow, Role};
-pub use frames::{FrameId, Frames};
+pub use frames::{FrameId, Frames, Reclaim};
 pub use handshake::CONTROL_BYTES_MAX;
 pub use protection::{NotAuthentic, Protection};

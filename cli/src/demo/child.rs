@@ -149,7 +149,8 @@ impl Link {
     /// Whether something can be received: a message, or the end.
     pub fn has_something(&self) -> bool {
         // A look that fails is followed by a receive, which tells why.
-        wait_any(&[self.socket.as_fd()], Some(Duration::ZERO)).map_or(true, |ready| !ready.is_empty())
+        wait_any(&[self.socket.as_fd()], Some(Duration::ZERO))
+            .map_or(true, |ready| !ready.is_empty())
     }
 }
 

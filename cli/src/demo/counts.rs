@@ -45,7 +45,7 @@ struct Slice {
 pub enum Per {
     /// Request frames sent by the initiator.
     RoundTrips,
-    /// Packets of both engines, less lone acks and retransmissions.
+    /// Packets of both engines, less retransmissions and those that carry no op.
     Packets,
     /// Packets of both engines, all of them.
     AllPackets,
@@ -119,7 +119,7 @@ impl Snapshot {
         let count = match per {
             Per::RoundTrips => self.initiator.requests_sent,
             Per::Packets => all_packets
-                .saturating_sub(both(|c| c.lone_acks))
+                .saturating_sub(both(|c| c.lone_acks) + both(|c| c.asks))
                 .saturating_sub(both(|c| c.retransmissions)),
             Per::AllPackets => all_packets,
             Per::SystemCalls => both(|c| c.send_calls) + both(|c| c.receive_calls),
@@ -248,7 +248,8 @@ mod tests {
     use super::*;
 
     fn snapshot(packets: u64, lone_acks: u64, busy_ns: u64) -> Snapshot {
-        let counters = Counters { packets_sent: packets, lone_acks, busy_ns, ..Counters::default() };
+        let counters =
+            Counters { packets_sent: packets, lone_acks, busy_ns, ..Counters::default() };
         Snapshot { initiator: counters, target: counters, ..Snapshot::default() }
     }
 

@@ -33,10 +33,8 @@ fn start(
     order: &EngineOrder,
     mut descriptors: Vec<OwnedFd>,
 ) -> Result<(Daemon, Vec<ControlSocket>)> {
-    let settings = DriveSettings {
-        cores: vec![order.core],
-        spin: Some(Duration::from_micros(order.spin_us)),
-    };
+    let settings =
+        DriveSettings { cores: vec![order.core], spin: Some(Duration::from_micros(order.spin_us)) };
     let config = EngineConfig::default();
     let daemon = match order.port {
         PortOrder::Udp => {

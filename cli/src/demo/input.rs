@@ -80,8 +80,8 @@ impl std::fmt::Display for Fault {
 
 /// Reads a file of pairs.
 pub fn read(path: &Path) -> Result<Pairs, BadInput> {
-    let text = fs::read(path)
-        .map_err(|error| BadInput::Unreadable { path: path.to_path_buf(), error })?;
+    let text =
+        fs::read(path).map_err(|error| BadInput::Unreadable { path: path.to_path_buf(), error })?;
     parse(&text, path)
 }
 

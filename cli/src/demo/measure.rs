@@ -100,12 +100,12 @@ impl Contest<'_> {
             .add(many("scar_64", 64, &tallies.scar_64))
             .add(many("scar_256", 256, &tallies.scar_256));
         if lookups.can_call() {
-            contest = contest
-                .add(each("call_threaded", Kind::Call, Some("call")))
-                .add(Subject::new("call_polled", "us", move |time| {
+            contest = contest.add(each("call_threaded", Kind::Call, Some("call"))).add(
+                Subject::new("call_polled", "us", move |time| {
                     begun();
                     told(polled(world.polled_way(), lookups, time, &mut of_polled))
-                }));
+                }),
+            );
         }
         contest.run(rounds)
     }

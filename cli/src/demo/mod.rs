@@ -113,8 +113,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lengths = packet_lengths(&world, &lookups)?;
     let one = plan.cores.is_one();
     let plain = Plain::start(plan.port, lengths, plan.cores.target, one)?;
-    let (chase, chase_pages) =
-        measure::chase(world.main.ready.bytes.iter().sum(), arguments.seed)?;
+    let (chase, chase_pages) = measure::chase(world.main.ready.bytes.iter().sum(), arguments.seed)?;
     let answers_while_stopped = measure::answers_while_stopped(&world, &lookups)?;
 
     let rounds = arguments.rounds.unwrap_or(if arguments.json { 24 } else { 12 });

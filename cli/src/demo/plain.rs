@@ -82,13 +82,14 @@ impl Plain {
             }
         };
         let (orders, ordered) = channel();
-        let thread = std::thread::Builder::new().name("plain-echo".to_owned()).spawn(move || {
-            // Unpinned, the figure is another machine's; the spin itself still ends.
-            let _ = core.map(cores::pin_current_thread);
-            while ordered.recv().is_ok() {
-                far.answer(lengths);
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("plain-echo".to_owned()).spawn(move || {
+                // Unpinned, the figure is another machine's; the spin itself still ends.
+                let _ = core.map(cores::pin_current_thread);
+                while ordered.recv().is_ok() {
+                    far.answer(lengths);
+                }
+            })?;
         Ok(Plain { near, lengths, orders: Some(orders), thread: Some(thread) })
     }
 
@@ -190,9 +191,7 @@ fn answer_words(memory: &RacyMem, lengths: Lengths, yielding: bool) -> Result<()
     let mut buffer = [0xa5; BYTES_MAX];
     let mut last = memory.load64(REPLY)?;
     loop {
-        last = await_word(memory, REQUEST, yielding, |word| {
-            word != last && word != 0
-        })?;
+        last = await_word(memory, REQUEST, yielding, |word| word != last && word != 0)?;
         if last != END {
             memory.read(REQUEST + BYTES, &mut buffer[..lengths.request])?;
             memory.write(REPLY + BYTES, &buffer[..lengths.reply])?;
@@ -204,11 +203,7 @@ fn answer_words(memory: &RacyMem, lengths: Lengths, yielding: bool) -> Result<()
     }
 }
 
-fn await_datagram(
-    socket: &UdpSocket,
-    buffer: &mut [u8],
-    yielding: bool,
-) -> Result<usize> {
+fn await_datagram(socket: &UdpSocket, buffer: &mut [u8], yielding: bool) -> Result<usize> {
     Ok(await_datagram_from(socket, buffer, yielding)?.0)
 }
 

@@ -111,8 +111,7 @@ impl Plan {
         if cores.count == 0 {
             bail!("this process may use no core");
         }
-        let by_cores =
-            if cores.count < CORES_FOR_ALL { Drive::Inline } else { Drive::Process };
+        let by_cores = if cores.count < CORES_FOR_ALL { Drive::Inline } else { Drive::Process };
         Ok(Plan { port, initiator: initiator.unwrap_or(by_cores), polled: by_cores, cores })
     }
 
@@ -123,8 +122,8 @@ impl Plan {
 
     /// How the initiator waits: it spins where nobody else needs its core.
     pub fn wait(&self) -> Wait {
-        let shares = self.initiator == Drive::Process
-            && self.cores.initiator == self.cores.initiator_engine;
+        let shares =
+            self.initiator == Drive::Process && self.cores.initiator == self.cores.initiator_engine;
         if self.cores.is_one() || shares { Wait::Block } else { Wait::Spin }
     }
 
@@ -145,11 +144,14 @@ impl Plan {
                     .to_owned(),
             );
         } else if count < CORES_FOR_ALL {
+            let initiator = match self.initiator {
+                Drive::Inline => "the initiator drives its engine itself (inline)",
+                Drive::Process => "the initiator's engine is a process, as asked",
+            };
             limits.push(format!(
-                "With {count} cores the initiator drives its engine itself ({}), and for CALL \
-                 polled so does the target application: from {CORES_FOR_ALL} cores on each has \
-                 one of its own.",
-                self.initiator.name()
+                "With {count} cores {initiator}, and for CALL polled the target application \
+                 drives its own: from {CORES_FOR_ALL} cores on each engine and application has \
+                 a core."
             ));
         }
         if self.initiator == Drive::Process && self.wait() == Wait::Block {

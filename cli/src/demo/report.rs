@@ -56,7 +56,12 @@ const LATENCIES: [(&str, &str, &str); 6] = [
 ];
 
 /// Prints everything and says how the demo ends.
-pub fn tell(setup: &Setup<'_>, outcome: &Outcome, json: bool, plot: Option<&Path>) -> Result<ExitCode> {
+pub fn tell(
+    setup: &Setup<'_>,
+    outcome: &Outcome,
+    json: bool,
+    plot: Option<&Path>,
+) -> Result<ExitCode> {
     let report = Report::new("demo").measured(&outcome.measured).results(results(outcome));
     let report = circumstances(report, setup);
     if let Some(path) = plot {
@@ -92,7 +97,8 @@ fn results(outcome: &Outcome) -> Vec<Figure> {
     results.extend(scar_over_port(measured));
     let ratio = measured.ratio("two_reads.p50", "scar.p50");
     results.extend(ratio.map(|figure| figure.named("two_reads_over_scar")));
-    for (name, value) in [("scar_mops_window_64", "scar_64"), ("scar_mops_window_256", "scar_256")] {
+    for (name, value) in [("scar_mops_window_64", "scar_64"), ("scar_mops_window_256", "scar_256")]
+    {
         results.extend(measured.figure(value).map(|figure| figure.named(name)));
     }
     results.extend(counts(&outcome.tallies));
@@ -279,7 +285,11 @@ fn notes(setup: &Setup<'_>, outcome: &Outcome) -> Vec<String> {
              {most} bytes long."
         ));
     }
-    notes.push(format!("Slices of {} ms: {}.", setup.slice.as_millis(), outcome.measured.summary()));
+    notes.push(format!(
+        "Slices of {} ms: {}.",
+        setup.slice.as_millis(),
+        outcome.measured.summary()
+    ));
     notes
 }
 

@@ -92,11 +92,8 @@ impl World {
         let (nic, own_engine) = initiator(plan, ends.initiator)?;
         await_engine(&engine)?;
         let observer = Nic::connect(Endpoint::Socket(of_observer.as_fd().try_clone_to_owned()?))?;
-        let order = TargetOrder {
-            core: plan.cores.owner,
-            inline: None,
-            yielding: plan.cores.is_one(),
-        };
+        let order =
+            TargetOrder { core: plan.cores.owner, inline: None, yielding: plan.cores.is_one() };
         let owner = Child::start(TARGET_COMMAND, "the target application")?;
         owner.send(&order, &[file.as_fd(), of_owner.as_fd()])?;
         drop(of_owner);
@@ -230,11 +227,8 @@ fn initiator(
     }
     let (theirs, own) = ControlSocket::pair()?;
     let engine = Child::start(ENGINE_COMMAND, "the initiator's engine")?;
-    let order = EngineOrder {
-        core: plan.cores.initiator_engine,
-        port,
-        spin_us: plan.engine_spin_us(),
-    };
+    let order =
+        EngineOrder { core: plan.cores.initiator_engine, port, spin_us: plan.engine_spin_us() };
     let mut descriptors = vec![theirs.as_fd()];
     descriptors.extend(ring.as_ref().map(AsFd::as_fd));
     engine.send(&order, &descriptors)?;

@@ -12,7 +12,7 @@ pub use config::{
     Config, ConfigFault, EngineSettings, PortKind, PortSettings, WaitMode, default_socket,
 };
 pub use control::ControlError;
-pub use counters_page::CountersPage;
+pub use counters_page::{CountersFile, CountersPage};
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -106,13 +106,33 @@ impl Daemon {
         P: Port + Send + 'static,
         K: KernelSet + Send + 'static,
     {
+        Self::start_counted::<P, K>(ports, config, settings, None)
+    }
+
+    /// The same, with the engines' counters in a file that outlives the process.
+    ///
+    /// # Errors
+    /// As for [`Daemon::start`].
+    pub fn start_counted<P, K>(
+        ports: Vec<P>,
+        config: &EngineConfig,
+        settings: &DriveSettings,
+        counters: Option<&CountersFile>,
+    ) -> Result<Self, DaemonError>
+    where
+        P: Port + Send + 'static,
+        K: KernelSet + Send + 'static,
+    {
         check_cores(&settings.cores)?;
         let (answers, answered) = unbounded();
         let control_bell = Arc::new(Doorbell::new()?);
         let stop = Arc::new(AtomicBool::new(false));
         let mut links = Vec::new();
-        for _ in &ports {
-            links.push(new_link(&answers, &control_bell, &stop)?);
+        for number in 0..ports.len() {
+            let page = counters
+                .and_then(|file| file.page(number))
+                .unwrap_or_else(|| CountersPage::new(RacyMem::allocate(CountersPage::BYTES)));
+            links.push(new_link(&answers, &control_bell, &stop, page)?);
         }
         let bells: Result<Vec<_>, DaemonError> =
             links.iter().map(|l| Ok(Some(clone_bell(&l.bell)?))).collect();
@@ -175,7 +195,8 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     };
     let path = config.socket_path();
     let listener = ControlListener::bind(&path, config.socket_mode)?;
-    let ports = udp_ports(config, cores.len())?;
+    let cores_count = cores.len();
+    let ports = udp_ports(config, cores_count)?;
     let engine = EngineConfig {
         clients: config.engine.clients,
         sessions: config.engine.sessions,
@@ -183,9 +204,17 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         ..EngineConfig::default()
     };
     let settings = DriveSettings { cores, spin: config.spin() };
-    let daemon = Daemon::start::<UdpPort, Builtin>(ports, &engine, &settings)?;
+    let counters_path = CountersFile::path(&path);
+    let counters = CountersFile::create(&counters_path, cores_count)?;
+    let daemon =
+        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?;
     tracing::info!(socket = %path.display(), "applications may connect");
-    daemon.serve(Some(listener), Vec::new(), &termination_signal()?)
+    let outcome = daemon.serve(Some(listener), Vec::new(), &termination_signal()?);
+    // After a clean end nothing is left; after a crash the file tells what was done until then.
+    if let Err(error) = std::fs::remove_file(&counters_path) {
+        tracing::warn!(%error, "the counters file could not be removed");
+    }
+    outcome
 }
 
 /// One UDP port for each engine.
@@ -221,6 +250,7 @@ fn new_link(
     answers: &Sender<(usize, Answered)>,
     control_bell: &Arc<Doorbell>,
     stop: &Arc<AtomicBool>,
+    counters: CountersPage,
 ) -> Result<EngineLink, DaemonError> {
     Ok(EngineLink {
         mailbox: Arc::new(Mailbox::<Post>::new()),
@@ -228,7 +258,7 @@ fn new_link(
         answers: answers.clone(),
         control_bell: Arc::clone(control_bell),
         stop: Arc::clone(stop),
-        counters: CountersPage::new(RacyMem::allocate(CountersPage::BYTES)),
+        counters,
     })
 }
 

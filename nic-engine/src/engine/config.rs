@@ -21,9 +21,9 @@ pub struct EngineConfig {
     pub exports: u16,
     /// Ops of local sessions that may be out.
     pub ops_out: u16,
-    /// Ops of other hosts that may be in hand; at least as many as one packet can bring (85).
+    /// Ops of other hosts that may be in hand; at least 340, a few packets' worth.
     pub ops_in: u16,
-    /// Requests that may wait for a fence; at least as many as one packet can bring (85).
+    /// Requests that may wait for a fence; at least 340, a few packets' worth.
     pub holds: u16,
     /// Ops that one initiating engine may have out here.
     pub op_credits: u16,

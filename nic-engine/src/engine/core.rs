@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use nic_kernels::mapped::{DomainId, MappedMemory};
 use nic_kernels::{Executor, KernelSet};
 use nic_ports::Port;
-use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Frames, Handled, Role};
+use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Handled, Reclaim, Role};
 use nic_wire::frame::{self, Frame, RequestFlags};
 use nic_wire::{Span, Status, Time};
 
@@ -26,6 +26,9 @@ use crate::protection::Crc32;
 
 /// The most op frames that one packet can hold: what must have room before a packet is accepted.
 pub(super) const FRAMES_PER_PACKET: usize = nic_wire::packet::MAX_PACKET_BYTES / 24;
+
+/// Places in the tables for requests that only packets in their flow's order may take.
+pub(super) const PLACES_KEPT: usize = 2 * FRAMES_PER_PACKET;
 
 /// A peer that owes a reply or a credit and says nothing for this long is asked whether it is there.
 const SILENCE: Span = Span::from_ms(20);
@@ -95,24 +98,10 @@ impl Acknowledged {
     }
 }
 
-impl Frames for Acknowledged {
-    fn bytes(&self, _: FrameId) -> &[u8] {
-        &[]
-    }
-
-    fn bytes_mut(&mut self, _: FrameId) -> &mut [u8] {
-        &mut []
-    }
-
-    fn retain(&mut self, _: FrameId) {}
-
+impl Reclaim for Acknowledged {
     #[inline]
-    fn release(&mut self, frame: FrameId) {
+    fn reclaim(&mut self, frame: FrameId) {
         self.0.push(frame);
-    }
-
-    fn is_queued(&self, _: FrameId) -> bool {
-        false
     }
 }
 
@@ -139,13 +128,16 @@ impl<K: KernelSet> Core<K> {
             Handled::Data { flow, number, body, age } => {
                 self.heard(flow);
                 let body = &bytes[body];
-                if self.is_placeable(flow.slot(), body) {
+                let is_placeable = self.is_placeable(flow, number, body);
+                if is_placeable {
                     self.frames(flow, age.as_us(), body);
-                    if let Some(flow) = self.endpoint.flow_mut(flow) {
-                        flow.accept(self.now, number);
-                    }
+                }
+                let Some(flow) = self.endpoint.flow_mut(flow) else { return Verdict::Done };
+                if is_placeable {
+                    flow.accept(self.now, number);
                 } else {
                     self.counters.unplaced_packets += 1;
+                    flow.decline(self.now);
                 }
             }
             Handled::Ack { flow } => self.heard(flow),
@@ -176,13 +168,32 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    /// Whether every frame of a packet would find a place. Honest initiators stay within their
-    /// credits, so this refuses only what others send; the packet then stays unacknowledged.
+    /// Whether every frame of a packet would find a place; else it stays unacknowledged and comes
+    /// again. Flows are granted more credits than there are places in all, so honest initiators may
+    /// meet this when many are busy. Some places are kept for the next packet in a flow's order:
+    /// later ones, whose ops may wait for its ops, must not take them all. And no flow gets more
+    /// than its credits, or than its share of the places where fences are waited for.
     #[inline]
-    fn is_placeable(&self, link: u16, body: &[u8]) -> bool {
-        if self.target.free() >= FRAMES_PER_PACKET && self.holds.free() >= FRAMES_PER_PACKET {
-            return true;
-        }
+    fn is_placeable(&self, flow: FlowHandle, number: u64, body: &[u8]) -> bool {
+        let ample = FRAMES_PER_PACKET + PLACES_KEPT;
+        let link = &self.links[usize::from(flow.slot())];
+        let (in_hand, held) = ((link.in_hand + link.held) as usize, link.held as usize);
+        let has_ample = self.target.free() >= ample && self.holds.free() >= ample;
+        let may_take = in_hand + FRAMES_PER_PACKET <= usize::from(self.config.op_credits)
+            && held + ample <= self.holds_share();
+        has_ample && may_take || self.is_placeable_exactly(flow, number, body)
+    }
+
+    /// How many requests of one flow may wait for fences.
+    fn holds_share(&self) -> usize {
+        self.holds.capacity() / 2
+    }
+
+    #[cold]
+    fn is_placeable_exactly(&self, flow: FlowHandle, number: u64, body: &[u8]) -> bool {
+        let link = flow.slot();
+        let is_next = self.endpoint.flow(flow).is_some_and(|flow| flow.expected() == number);
+        let kept = if is_next { 0 } else { PLACES_KEPT };
         let mut requests = 0;
         let mut fences = 0;
         for frame in frame::Frames::new(body).flatten() {
@@ -193,19 +204,29 @@ impl<K: KernelSet> Core<K> {
                 fences += usize::from(request.flags.contains(RequestFlags::FENCE));
             }
         }
-        self.target.free() >= requests && self.holds.free() >= fences
+        let link = &self.links[usize::from(link)];
+        let (in_hand, held) = ((link.in_hand + link.held) as usize, link.held as usize);
+        let credits = usize::from(self.config.op_credits).saturating_sub(in_hand);
+        let share = self.holds_share().saturating_sub(held);
+        let (places, room) = (self.target.free(), self.holds.free().min(share));
+        let is_started = requests == 0 || places >= requests + kept && credits >= requests;
+        is_started && (fences == 0 || room >= fences + kept)
     }
 
     #[inline]
     fn frames(&mut self, flow: FlowHandle, age_us: u64, body: &[u8]) {
+        let initiates = self.links[usize::from(flow.slot())].initiates;
         for frame in frame::Frames::new(body) {
             match frame {
-                Ok(Frame::Reply(reply, data)) => self.reply(flow.slot(), &reply, data),
-                Ok(Frame::Request(request, arguments, chunk)) => {
+                Ok(Frame::Reply(reply, data)) if initiates => {
+                    self.reply(flow.slot(), &reply, data);
+                }
+                Ok(Frame::Request(request, arguments, chunk)) if !initiates => {
                     let age_us = u32::try_from(age_us).unwrap_or(u32::MAX);
                     self.request(flow.slot(), age_us, &request, arguments, chunk);
                 }
-                Err(_) => self.counters.malformed_frames += 1,
+                // A reply on a flow that brings requests, and the other way round, make no sense.
+                Ok(_) | Err(_) => self.counters.malformed_frames += 1,
             }
         }
     }
@@ -277,6 +298,7 @@ impl<K: KernelSet> Core<K> {
         }
         if self.now >= self.next_ask {
             self.ask_the_silent();
+            self.look_at_held();
         }
         while let Some(slot) = self.deadlines.expired(self.now) {
             self.op_expired(slot as u16);
@@ -304,10 +326,21 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
+    /// Has the flows looked at whose requests wait for fences: some may have expired.
+    #[cold]
+    fn look_at_held(&mut self) {
+        for slot in 0..self.links.len() as u16 {
+            if self.links[usize::from(slot)].held > 0 {
+                self.touch_link(slot);
+            }
+        }
+    }
+
     /// When [`Core::timers`] will next have something to do. For an engine that goes to sleep.
     pub(super) fn next_timeout(&self) -> Time {
         let flows = self.endpoint.next_timeout();
-        let ask = if self.ops.live() > 0 { self.next_ask } else { Time::NEVER };
+        let is_waited_for = self.ops.live() > 0 || self.holds.len() > 0;
+        let ask = if is_waited_for { self.next_ask } else { Time::NEVER };
         flows.min(ask).min(self.deadlines.earliest()).min(self.target.earliest_call())
     }
 

@@ -109,6 +109,8 @@ counters! {
     retransmissions,
     /// Packets that carried nothing but an ack.
     lone_acks,
+    /// Packets sent for nothing but to ask a silent peer for an ack.
+    lone_probes,
     /// Silent peers asked whether they are there.
     asks,
     /// Packets received twice.

@@ -50,6 +50,10 @@ impl Neighbours {
 
     /// For each of the engines of a process, in their order; each with the doorbell that wakes it.
     pub fn of_process(doorbells: Vec<Option<Doorbell>>) -> Vec<Neighbours> {
+        if doorbells.len() < 2 {
+            // Nobody will ever forward anything: nothing to look at in each turn.
+            return doorbells.iter().map(|_| Neighbours::none()).collect();
+        }
         let inbox = |doorbell| {
             let packets = ArrayQueue::new(QUEUE);
             Arc::new(Inbox { packets, sleeping: AtomicBool::new(false), doorbell })

@@ -17,6 +17,14 @@ pub(super) struct Held {
     buffer: u16,
 }
 
+impl Held {
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_expired(&self, now: Time) -> bool {
+        let waited_us = u64::from(self.age_us) + now.since(self.arrived).as_us();
+        waited_us >= u64::from(self.request.budget_us)
+    }
+}
+
 /// The pool, in order of arrival.
 pub(super) struct Holds {
     buffers: Box<[[u8; MAX_PACKET_BYTES]]>,
@@ -32,6 +40,11 @@ impl Holds {
             free: (0..capacity).rev().collect(),
             held: VecDeque::with_capacity(usize::from(capacity)),
         }
+    }
+
+    /// How many frames fit.
+    pub(super) fn capacity(&self) -> usize {
+        self.buffers.len()
     }
 
     /// How many more frames fit.

@@ -217,7 +217,7 @@ impl<K: KernelSet> Core<K> {
     #[inline]
     fn claim_credit(&mut self, slot: u16, link_slot: u16) -> Result<(), NoRoom> {
         let (op, link) = (self.ops.get(slot), &mut self.links[usize::from(link_slot)]);
-        let flow = link.flow_mut(&mut self.endpoint).ok_or(NoRoom)?;
+        let flow = link.flow(&self.endpoint).ok_or(NoRoom)?;
         let (op_credits, reply_credits_kib) = flow.credits();
         let reply_bytes = link.reply_bytes_out + u64::from(op.reply_capacity);
         // A single op may always ask for more than all credits: else it would wait for ever.

@@ -60,10 +60,14 @@ pub(super) struct Link {
     pub(super) replies: VecDeque<u32>,
     /// Target: how many ops wait for a fence.
     pub(super) held: u32,
+    /// Target: how many others have not been answered.
+    pub(super) in_hand: u32,
     /// Initiator: when the peer was last heard, or last asked whether it is there.
     pub(super) heard: Time,
     /// Initiator: whether the peer is to be asked.
     pub(super) asks: bool,
+    /// Whether a packet has left in this transmit pass.
+    pub(super) sent: bool,
     /// Whether the flow has business in this turn's transmit pass.
     pub(super) touched: bool,
 }
@@ -96,8 +100,10 @@ impl Link {
             streams: Streams::new(),
             replies: VecDeque::with_capacity(target_ops),
             held: 0,
+            in_hand: 0,
             heard: Time::ZERO,
             asks: false,
+            sent: false,
             touched: false,
         }
     }
@@ -115,6 +121,7 @@ impl Link {
         self.streams.clear();
         self.replies.clear();
         self.held = 0;
+        self.in_hand = 0;
         self.asks = false;
         self.touched = false;
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");
@@ -130,6 +137,12 @@ impl Link {
     #[inline]
     pub(super) fn flow_mut<'e>(&self, endpoint: &'e mut Endpoint) -> Option<&'e mut Flow> {
         endpoint.flow_mut(self.handle?)
+    }
+
+    /// The flow, to look at.
+    #[inline]
+    pub(super) fn flow<'e>(&self, endpoint: &'e Endpoint) -> Option<&'e Flow> {
+        endpoint.flow(self.handle?)
     }
 
     /// The flow's stream for a session's stream. One with nothing out may change hands: its numbers
@@ -222,7 +235,7 @@ impl Link {
         if self.open.is_some() {
             self.send_open(true, now, endpoint, port, protection);
         }
-        let flow = self.flow_mut(endpoint).ok_or(NoRoom)?;
+        let flow = self.flow(endpoint).ok_or(NoRoom)?;
         if !flow.may_send(self.packet_bytes) {
             return Err(NoRoom);
         }
@@ -270,6 +283,7 @@ impl Link {
         };
         if let Some(flow) = self.flow_mut(endpoint) {
             flow.send(now, open.frame, length, port, protection);
+            self.sent = true;
             port.submit(open.frame, length, self.to);
         }
         port.release(open.frame);

@@ -38,7 +38,7 @@ use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
 use nic_wire::Time;
 
-use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, Verdict};
+use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, PLACES_KEPT, Verdict};
 use self::holds::Holds;
 use self::links::Link;
 use self::ops::OpTable;
@@ -46,9 +46,9 @@ use self::target::TargetTable;
 use self::wheel::Wheel;
 use crate::protection::Crc32;
 
-/// The least room of the tables for requests: all frames of one packet must fit, or it would never
-/// be accepted.
-const TABLE_MIN: u16 = FRAMES_PER_PACKET as u16;
+/// The least room of the tables for requests: all frames of one packet must fit beside what is kept
+/// for others, or it would never be accepted.
+const TABLE_MIN: u16 = (2 * FRAMES_PER_PACKET + PLACES_KEPT) as u16;
 
 /// A poll-mode packet engine; see the module's description.
 pub struct Engine<P: Port, K: KernelSet> {
@@ -159,13 +159,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let commands_before = self.core.counters.commands;
         self.core.pickup();
         self.core.execute();
+        self.core.transmit(&mut self.port);
+        self.port.transmit();
+        // Packets leave first; what the clock wants is small and can wait for the next turn.
         self.core.timers();
         self.core.flow_events(&mut self.port);
         if !self.core.parked.is_empty() {
             self.core.settle_revocations();
         }
-        self.core.transmit(&mut self.port);
-        self.port.transmit();
         self.core.publish();
         let busy = taken > 0
             || self.core.counters.commands != commands_before
@@ -222,7 +223,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     /// on [`Engine::wait_descriptor`] and its doorbell until [`Engine::next_timeout`]; afterwards
     /// [`Engine::end_wait`]. False: there is work.
     pub fn prepare_wait(&mut self) -> bool {
-        let mut may_sleep = self.neighbours.prepare_wait();
+        let mut may_sleep = self.neighbours.prepare_wait() && self.core.touched.is_empty();
         for slot in &self.core.open_sessions {
             if let Some(session) = &mut self.core.sessions[usize::from(*slot)] {
                 may_sleep &= session.violated || session.commands.prepare_sleep();
@@ -289,6 +290,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
                 + flows.flows.retransmissions_probe
                 + flows.flows.retransmissions_timeout,
             lone_acks: flows.flows.lone_acks_sent,
+            lone_probes: flows.flows.lone_probes_sent,
             duplicates: flows.flows.duplicates,
             corrupted_packets: flows.drops.not_authentic,
             malformed_packets: flows.drops.malformed,

@@ -263,6 +263,7 @@ impl<K: KernelSet> Core<K> {
             self.counters.unplaced_packets += 1;
             return;
         };
+        self.links[usize::from(link)].in_hand += 1;
         self.counters.requests_received += 1;
         let waited_us = u64::from(age_us) + self.now.since(arrived).as_us();
         let left = Span::from_us(u64::from(request.budget_us).saturating_sub(waited_us));
@@ -487,11 +488,16 @@ impl<K: KernelSet> Core<K> {
         let mut index = 0;
         while index < self.holds.len() {
             let held = self.holds.get(index);
+            if held.link != link_slot {
+                index += 1;
+                continue;
+            }
             let request = held.request;
             let link = &mut self.links[usize::from(link_slot)];
-            let is_free = held.link == link_slot
-                && link.streams.may_start(request.stream, request.sequence) != Ok(false);
-            if !is_free {
+            // One whose budget is spent waits no longer: it is refused.
+            let may_start = held.is_expired(self.now)
+                || link.streams.may_start(request.stream, request.sequence) != Ok(false);
+            if !may_start {
                 index += 1;
                 continue;
             }
@@ -567,6 +573,9 @@ impl<K: KernelSet> Core<K> {
                     session.free_buffer(buffer);
                 }
             }
+        }
+        if !op.orphaned {
+            self.links[usize::from(op.link)].in_hand -= 1;
         }
         if let Some(place) = self.target.arriving.iter().position(|arriving| *arriving == index) {
             self.target.arriving.swap_remove(place);

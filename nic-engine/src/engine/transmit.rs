@@ -31,7 +31,12 @@ impl<K: KernelSet> Core<K> {
 
     #[inline]
     fn serve_link<P: Port>(&mut self, slot: u16, port: &mut P) {
-        self.resend(slot, port);
+        let link = &mut self.links[usize::from(slot)];
+        link.sent = false;
+        let Some(flow) = link.flow(&self.endpoint) else { return };
+        if flow.wants_to_repeat() {
+            self.resend(slot, port);
+        }
         let link = &self.links[usize::from(slot)];
         let outcome = match (link.initiates, link.held > 0) {
             (true, _) => self.issue_all(slot, port),
@@ -46,8 +51,11 @@ impl<K: KernelSet> Core<K> {
         }
         let Core { links, endpoint, protection, now, .. } = self;
         links[usize::from(slot)].send_open(false, *now, endpoint, port, protection);
-        self.send_lone_ack(slot, port);
-        if self.links[usize::from(slot)].asks {
+        let link = &self.links[usize::from(slot)];
+        // What is owed has ridden on a packet, if there was one.
+        if !link.sent {
+            self.send_lone_ack(slot, port);
+        } else if link.asks {
             self.send_ask(slot, port);
         }
     }
@@ -67,7 +75,7 @@ impl<K: KernelSet> Core<K> {
     }
 
     /// Sends again what was lost.
-    #[inline]
+    #[cold]
     fn resend<P: Port>(&mut self, slot: u16, port: &mut P) {
         let Core { links, endpoint, protection, now, .. } = self;
         let link = &links[usize::from(slot)];
@@ -82,10 +90,13 @@ impl<K: KernelSet> Core<K> {
     fn send_lone_ack<P: Port>(&mut self, slot: u16, port: &mut P) {
         let Core { links, endpoint, protection, now, .. } = self;
         let link = &links[usize::from(slot)];
-        let Some(flow) = link.flow_mut(endpoint) else { return };
-        if flow.ack_due(*now) != AckDue::Now {
+        if link.asks {
+            return self.send_ask(slot, port);
+        }
+        if link.flow(endpoint).is_none_or(|flow| flow.ack_due(*now) != AckDue::Now) {
             return;
         }
+        let Some(flow) = link.flow_mut(endpoint) else { return };
         // Without a frame the ack stays due; the timer brings it back.
         let Some(frame) = port.allocate(Share::Control) else { return };
         let length = flow.write_ack(*now, port.bytes_mut(frame), protection);

@@ -1,6 +1,7 @@
 //! What needs the operating system (Linux).
 
 mod doorbell;
+mod file;
 mod mapping;
 mod memory;
 mod process;
@@ -8,6 +9,7 @@ mod socket;
 mod wait;
 
 pub use doorbell::{Doorbell, DoorbellError};
+pub use file::MappedFile;
 pub use memory::{MemoryError, PageKind, Pages, SharedMemory};
 pub use process::{ForkGuard, Pidfd};
 pub use socket::{

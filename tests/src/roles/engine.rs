@@ -28,8 +28,7 @@ pub(super) fn run(options: &EngineOptions) -> Result<()> {
         Waiting::Block => Some(Duration::ZERO),
     };
     let settings = DriveSettings { cores: vec![options.core], spin };
-    let daemon =
-        Daemon::start::<_, Builtin>(vec![port], &EngineConfig::default(), &settings)?;
+    let daemon = Daemon::start::<_, Builtin>(vec![port], &EngineConfig::default(), &settings)?;
     std::thread::spawn(move || obey(|command| watch_command(&watch, command)));
     // Nobody ever writes to it: the process ends with its input.
     let (never, _open) = rustix::pipe::pipe()?;

@@ -131,9 +131,7 @@ fn work(options: &InitiatorOptions, watch: &Watch, board: &Board) -> Result<()> 
             let nic = Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?;
             (nic, wait_of(engine.waiting))
         }
-        Drive::Process(socket) => {
-            (Nic::connect(Endpoint::Path(socket.clone()))?, Wait::Adaptive)
-        }
+        Drive::Process(socket) => (Nic::connect(Endpoint::Path(socket.clone()))?, Wait::Adaptive),
     };
     let session = nic.session().depth(256).arena(4 << 20).wait(wait).open()?;
     let data = session.connect(&options.data.parse()?)?;

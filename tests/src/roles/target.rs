@@ -38,11 +38,7 @@ pub(super) fn run(options: TargetOptions) -> Result<()> {
     obey(|command| watch_command(&watch, command))
 }
 
-fn serve(
-    options: &TargetOptions,
-    watch: &Watch,
-    tell: &mpsc::Sender<Result<Value>>,
-) -> Result<()> {
+fn serve(options: &TargetOptions, watch: &Watch, tell: &mpsc::Sender<Result<Value>>) -> Result<()> {
     let nic = Nic::connect(Endpoint::Path(options.socket.clone()))?;
     let session = nic
         .session()

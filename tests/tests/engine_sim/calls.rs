@@ -50,8 +50,9 @@ fn calls_are_answered() {
         let mut service = service(World::lossy(seed, Chance::percent(5)));
         let mut answered = 0u32;
         while answered < 100 {
-            let requests: Vec<Vec<u8>> =
-                (0..3).map(|n| vec![(answered + n) as u8; 1 + (answered + n) as usize * 9]).collect();
+            let requests: Vec<Vec<u8>> = (0..3)
+                .map(|n| vec![(answered + n) as u8; 1 + (answered + n) as usize * 9])
+                .collect();
             let mut tokens = Vec::new();
             for request in &requests {
                 let ask = call(&service, request);
@@ -188,10 +189,8 @@ fn requests_that_do_not_fit() {
     assert_eq!(taken.request, vec![1; fits]);
     server.answer(&taken, Status::Ok, b"");
     assert!(pair.world.wait(&mut pair.session)[0].is_ok());
-    let done = pair.world.run(
-        &mut pair.session,
-        &Ask::call(pair.remote, SERVICE, &vec![1; fits + 1], 8),
-    );
+    let done =
+        pair.world.run(&mut pair.session, &Ask::call(pair.remote, SERVICE, &vec![1; fits + 1], 8));
     assert_eq!(done.ended(), (Status::BadCommand, Fate::NotExecuted));
 }
 

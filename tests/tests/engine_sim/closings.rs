@@ -13,8 +13,7 @@ fn a_session_is_closed_with_ops_out() {
     let remote = pair.world.connect(&other, pair.target, pair.rkey);
     for round in 0..30u64 {
         let client = pair.session.client;
-        let mut session =
-            pair.world.open_session(pair.initiator, client, session_of(16, 16 << 10));
+        let mut session = pair.world.open_session(pair.initiator, client, session_of(16, 16 << 10));
         let way = pair.world.connect(&session, pair.target, pair.rkey);
         for _ in 0..4 {
             session.submit(&Ask::read(way, 0, 16_000));
@@ -112,10 +111,8 @@ fn an_initiating_application_goes_away() {
     pair.world.run_until_idle();
     let left = [pair.initiator, pair.target].map(|host| pair.world.counters(host));
     assert_eq!((left[0].ops_out, left[1].ops_in, left[0].sessions), (0, 0, 0));
-    let refusal = pair.world.refused(
-        pair.initiator,
-        Work::CloseSession { client, session: pair.session.id },
-    );
+    let refusal =
+        pair.world.refused(pair.initiator, Work::CloseSession { client, session: pair.session.id });
     assert_eq!(refusal.status, Status::BadCommand);
 }
 

@@ -20,7 +20,8 @@ fn cost(pair: &mut Pair, mut work: impl FnMut(&mut Pair)) -> (u64, u64) {
     let before = sent(pair);
     work(pair);
     let after = sent(pair);
-    let resent = [pair.initiator, pair.target].map(|host| pair.world.counters(host).retransmissions);
+    let resent =
+        [pair.initiator, pair.target].map(|host| pair.world.counters(host).retransmissions);
     assert_eq!(resent, [0, 0], "nothing is sent twice on good links");
     (after.0 - before.0, after.1 - before.1)
 }

@@ -16,7 +16,8 @@ fn no_more_ops_are_out_than_there_are_credits() {
     let (initiator, target) = (world.add_host(), world.add_host_with(few));
     let mut pair = Pair::of(world, initiator, target, 4096, session_of(64, 4096));
     // Calls stay in hand for as long as the test likes.
-    let geometry = Geometry { receive_buffers: 64, receive_buffer_bytes: 64, ..session_of(8, 4096) };
+    let geometry =
+        Geometry { receive_buffers: 64, receive_buffer_bytes: 64, ..session_of(8, 4096) };
     let mut server = pair.world.open_session(target, pair.owner, geometry);
     let (client, session) = (pair.owner, server.id);
     pair.world.released(target, Work::Serve { client, session, service: 1 });

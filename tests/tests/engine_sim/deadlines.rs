@@ -133,7 +133,10 @@ fn late_replies_touch_nothing() {
     assert_eq!(done.ended(), (Status::Expired, Fate::NotExecuted));
     let at_completion = pair.session.landing_place(token);
     pair.world.run_for(Span::from_ms(50));
-    assert!(pair.session.landing_place(token) == at_completion, "the landing place is the application's");
+    assert!(
+        pair.session.landing_place(token) == at_completion,
+        "the landing place is the application's"
+    );
     let counters = pair.world.counters(pair.initiator);
     assert_eq!(counters.ops_out, 0, "the op's slot came back with the late reply");
     pair.world.network.clear_script();

@@ -168,8 +168,7 @@ fn fences_open_after_failures() {
     let fenced = pair.session.submit(&Ask::fetch_add(remote, 0, 1).fenced());
     let done = pair.world.wait(&mut pair.session);
     let status = |token| done.iter().find(|done| done.token == token).unwrap().status;
-    let expected =
-        [Status::OutOfBounds, Status::Misaligned, Status::Denied, Status::UnknownKernel];
+    let expected = [Status::OutOfBounds, Status::Misaligned, Status::Denied, Status::UnknownKernel];
     assert_eq!(tokens.map(status), expected);
     assert_eq!(status(fenced), Status::Ok);
 }
@@ -186,13 +185,13 @@ fn a_target_of_small_tables_loses_no_op() {
         let mut sessions = Vec::new();
         for host in 0..3 {
             let host = if host == 0 { initiator } else { pair.world.add_host() };
-            let session = pair.world.add_session(host, session_of(128, 4096));
+            let session = pair.world.add_session(host, session_of(256, 4096));
             let remote = pair.world.connect(&session, target, pair.rkey);
             sessions.push((session, remote));
         }
         for round in 0..4 {
             for (session, remote) in &mut sessions {
-                for op in 0..128u64 {
+                for op in 0..256u64 {
                     let add = Ask::fetch_add(*remote, 0, 1);
                     let ask = match op % 5 {
                         0 => add,
@@ -205,11 +204,11 @@ fn a_target_of_small_tables_loses_no_op() {
             }
             for (session, _) in &mut sessions {
                 let done = pair.world.wait(session);
-                let failed: Vec<_> = done.iter().filter(|done| !done.is_ok()).collect();
-                assert!(failed.is_empty(), "round {round}: {} {failed:?} {:?}", failed.len(), pair.world.counters(target));
+                let failed = done.iter().find(|done| !done.is_ok());
+                assert_eq!(failed, None, "round {round}");
             }
         }
-        let adds = (0..128).filter(|op| op % 5 != 1).count() as u64;
+        let adds = (0..256).filter(|op| op % 5 != 1).count() as u64;
         assert_eq!(pair.word(0), 4 * 3 * adds);
         let counters = pair.world.counters(target);
         assert!(counters.unplaced_packets > 0 && counters.fenced > 0, "the tables were too small");

@@ -2,7 +2,7 @@
 //! and how they end when something dies.
 //!
 //! Every test is a function of its seed. Those that leave something to chance run under several
-//! and print the one that failed.
+//! and print the one that failed (`NIC_SEEDS=1000` runs so many more).
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,7 +21,7 @@ mod tables;
 
 use nic_kernels::Access;
 use nic_shm::RacyMem;
-use nic_tests::{AppSession, HostId, World};
+use nic_tests::{AppSession, HostId, World, under_seeds};
 use nic_wire::Rkey;
 use nic_wire::session::Geometry;
 
@@ -72,19 +72,3 @@ fn session_of(depth: u32, piece_bytes: u32) -> Geometry {
     Geometry { depth, arena_bytes, receive_buffers: 0, receive_buffer_bytes: 0 }
 }
 
-/// Runs a test under several seeds and says which one failed.
-fn under_seeds(seeds: std::ops::Range<u64>, mut test: impl FnMut(u64)) {
-    struct Shown(u64);
-    impl Drop for Shown {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("seed {}", self.0);
-            }
-        }
-    }
-    for seed in seeds {
-        let shown = Shown(seed);
-        test(seed);
-        drop(shown);
-    }
-}

@@ -56,7 +56,9 @@ fn lengths_around_one_and_two_packets() {
         there_and_back(&mut pair, &mut random, 4096 + u64::from(length), length);
     }
     for packets in 1..=3 {
-        for length in around(packets * REPLY_PACKET).into_iter().chain(around(packets * PAYLOAD_PACKET)) {
+        for length in
+            around(packets * REPLY_PACKET).into_iter().chain(around(packets * PAYLOAD_PACKET))
+        {
             there_and_back(&mut pair, &mut random, 4096, length);
             there_and_back(&mut pair, &mut random, 8192 + u64::from(length % 7), length);
         }

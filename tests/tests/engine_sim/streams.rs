@@ -39,7 +39,8 @@ fn a_session_of_many_streams_does_not_hold_others_up() {
 fn streams_of_closed_sessions_are_used_again() {
     let mut pair = Pair::new(World::new(3), 4096, session_of(4, 4096));
     for round in 0..100u64 {
-        let mut session = pair.world.open_session(pair.initiator, pair.session.client, session_of(4, 4096));
+        let mut session =
+            pair.world.open_session(pair.initiator, pair.session.client, session_of(4, 4096));
         let remote = pair.world.connect(&session, pair.target, pair.rkey);
         session.submit(&Ask::fetch_add(remote, 0, 1));
         let token = session.submit(&Ask::read(remote, 0, 8).fenced());

@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::congestion::{CongestionControl, FixedWindow};
 use crate::counters::{Counters, Drops, EndpointCounters, FlowCounters};
 use crate::flow::{Flow, Stage};
-use crate::frames::Frames;
+use crate::frames::Reclaim;
 use crate::handshake::{Control, Cookies};
 use crate::peers::PeerTable;
 use crate::secret::{Purpose, Random, keys};
@@ -125,7 +125,7 @@ impl<C: CongestionControl> Endpoint<C> {
 
     /// Forgets a flow: releases every frame that it retains and frees its place. A flow that has
     /// not ended is closed first. Old handles find nothing from now on.
-    pub fn remove(&mut self, handle: FlowHandle, frames: &mut impl Frames) {
+    pub fn remove(&mut self, handle: FlowHandle, frames: &mut impl Reclaim) {
         self.close(handle, ResetReason::Closing);
         if let Some(mut flow) = self.flows.remove(handle) {
             flow.release_frames(frames);

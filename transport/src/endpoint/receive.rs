@@ -11,7 +11,7 @@ use super::{Endpoint, Handled};
 use crate::congestion::CongestionControl;
 use crate::counters::DropReason;
 use crate::flow::{Received, Stage};
-use crate::frames::Frames;
+use crate::frames::Reclaim;
 use crate::handshake::{Control, ResetOf};
 use crate::protection::Protection;
 
@@ -25,7 +25,7 @@ impl<C: CongestionControl> Endpoint<C> {
         from: SocketAddr,
         bytes: &[u8],
         protection: &mut impl Protection,
-        frames: &mut impl Frames,
+        frames: &mut impl Reclaim,
     ) -> Handled {
         self.counters.packets_received += 1;
         let from = plain(from);
@@ -47,7 +47,7 @@ impl<C: CongestionControl> Endpoint<C> {
         header: &PacketHeader,
         bytes: &[u8],
         protection: &mut impl Protection,
-        frames: &mut impl Frames,
+        frames: &mut impl Reclaim,
     ) -> Handled {
         let id = header.connection();
         if id.engine() != self.engine {

@@ -8,7 +8,7 @@ use super::{Flow, Newest, PEER_CLOCK_START, Role};
 use crate::config::Config;
 use crate::congestion::CongestionControl;
 use crate::endpoint::CloseReason;
-use crate::frames::Frames;
+use crate::frames::Reclaim;
 
 /// When an ack has to leave on its own, unless a packet takes it along before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl<C: CongestionControl> Flow<C> {
         now: Time,
         header: &PacketHeader,
         bytes: usize,
-        frames: &mut impl Frames,
+        frames: &mut impl Reclaim,
     ) -> Received {
         let flags = header.flags();
         if flags.contains(PacketFlags::ACKS) && !self.take_acks(now, header, flags, frames) {
@@ -118,7 +118,7 @@ impl<C: CongestionControl> Flow<C> {
         now: Time,
         header: &PacketHeader,
         flags: PacketFlags,
-        frames: &mut impl Frames,
+        frames: &mut impl Reclaim,
     ) -> bool {
         let selective =
             u128::from(header.selective[0].get()) | u128::from(header.selective[1].get()) << 64;
@@ -257,7 +257,7 @@ impl<C: CongestionControl> Flow<C> {
     }
 
     /// Releases every retained frame.
-    pub(crate) fn release_frames(&mut self, frames: &mut impl Frames) {
+    pub(crate) fn release_frames(&mut self, frames: &mut impl Reclaim) {
         self.sender.release_all(frames);
     }
 

@@ -275,6 +275,12 @@ impl<C: CongestionControl> Flow<C> {
         self.peer_incarnation
     }
 
+    /// The lowest packet number that has not been accepted.
+    #[inline]
+    pub fn expected(&self) -> u64 {
+        self.receiver.expected()
+    }
+
     /// Bytes sent and not yet acknowledged.
     #[inline]
     pub fn unacked_bytes(&self) -> u32 {

@@ -6,7 +6,7 @@ use nic_wire::{Span, Time};
 use super::bits::{bits, low_bits};
 use super::recovery::Probe;
 use crate::congestion::{AckSample, CongestionControl};
-use crate::frames::{FrameId, Frames};
+use crate::frames::{FrameId, Reclaim};
 
 pub(super) const RING: usize = SELECTIVE_BITS as usize;
 const _: () = assert!(RING == u128::BITS as usize && RING.is_power_of_two());
@@ -166,7 +166,7 @@ impl<C: CongestionControl> Sender<C> {
         now: Time,
         acks: Acks,
         newest_echo: Option<u32>,
-        frames: &mut impl Frames,
+        frames: &mut impl Reclaim,
     ) -> u32 {
         let acked = if u64::from(acks.advance) == self.next - self.base {
             // The usual case, spared the wide shifts: all that is outstanding has arrived.
@@ -199,11 +199,11 @@ impl<C: CongestionControl> Sender<C> {
     }
 
     #[inline]
-    fn release(&mut self, acked: u128, newest_echo: Option<u32>, frames: &mut impl Frames) -> u32 {
+    fn release(&mut self, acked: u128, newest_echo: Option<u32>, frames: &mut impl Reclaim) -> u32 {
         let (mut bytes, mut arrived_order) = (0, self.arrived_order);
         for offset in bits(acked) {
             let sent = self.ring[(self.base as usize).wrapping_add(offset) % RING];
-            frames.release(sent.frame);
+            frames.reclaim(sent.frame);
             bytes += u32::from(sent.length);
             if self.lost >> offset & 1 == 0 {
                 self.in_flight_bytes -= u32::from(sent.length);
@@ -229,9 +229,9 @@ impl<C: CongestionControl> Sender<C> {
     }
 
     /// Releases every frame: the flow ends.
-    pub(crate) fn release_all(&mut self, frames: &mut impl Frames) {
+    pub(crate) fn release_all(&mut self, frames: &mut impl Reclaim) {
         for offset in bits(self.outstanding) {
-            frames.release(self.ring[(self.base as usize).wrapping_add(offset) % RING].frame);
+            frames.reclaim(self.ring[(self.base as usize).wrapping_add(offset) % RING].frame);
         }
         self.outstanding = 0;
         self.lost = 0;

@@ -55,6 +55,12 @@ impl<C: CongestionControl> Flow<C> {
         number
     }
 
+    /// Whether [`Flow::retransmit`] may have something to send.
+    #[inline]
+    pub fn wants_to_repeat(&self) -> bool {
+        self.sender.wants_to_repeat()
+    }
+
     /// The next packet to be sent again, if any: lost ones as the congestion window allows, or a
     /// probe. Its header is written anew and sealed; the caller submits frame and length to the
     /// port. Frames that the port still holds are passed over.
@@ -78,6 +84,13 @@ impl<C: CongestionControl> Flow<C> {
         header.write(packet);
         protection.seal(packet);
         Some((again.sent.frame, length))
+    }
+
+    /// Says that the op layer has no room now for a packet that
+    /// [`Handled::Data`](crate::Handled::Data) brought: the peer will send it again. What did arrive
+    /// is acknowledged at once, so that the peer does not take this end for dead.
+    pub fn decline(&mut self, now: Time) {
+        self.receiver.owe_by(now);
     }
 
     /// Writes an ack that travels on its own into `into` (at least 64 bytes) and returns its

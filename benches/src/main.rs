@@ -1,0 +1,49 @@
+//! Figures of single parts: `cargo run --release -p nic-benches -- NAME [--json]`.
+#![forbid(unsafe_code)]
+
+mod executor;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use nic_figures::Report;
+
+/// Makes the figures of one part, each beside its limit.
+#[derive(Debug, Parser)]
+#[command(name = "nic-benches")]
+struct Arguments {
+    /// Which figures: see the list that an unknown name gets.
+    name: String,
+    /// Print one JSON object. Ends with status 75 if the machine gave too few good slices.
+    #[arg(long)]
+    json: bool,
+    /// Rounds in which every side has a slice.
+    #[arg(long, default_value_t = 9)]
+    rounds: u32,
+    /// Keys in tables.
+    #[arg(long, default_value_t = 4_000_000)]
+    keys: u64,
+}
+
+/// Makes one program's figures.
+type Program = fn(&Arguments) -> Result<Report>;
+
+/// All there are: name, what it measures, how.
+const PROGRAMS: [(&str, &str, Program); 1] = [(
+    "executor",
+    "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
+    executor::run,
+)];
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let Some((_, _, program)) = PROGRAMS.iter().find(|(name, _, _)| *name == arguments.name) else {
+        let list: Vec<_> =
+            PROGRAMS.iter().map(|(name, what, _)| format!("\n  {name}  {what}")).collect();
+        bail!("found the name {:?}; there are:{}", arguments.name, list.concat());
+    };
+    let report = program(&arguments)?;
+    println!("{}", if arguments.json { report.to_json() } else { report.to_text() });
+    Ok(ExitCode::from(report.exit_code(arguments.json)))
+}

@@ -1,0 +1,223 @@
+//! Op frames that no engine sends, in packets that are whole: their sender is broken or hostile.
+
+use nic_kernels::{fetch_add, read, write};
+use nic_tests::{Rogue, request_frame};
+use nic_wire::frame::{Reply, ReplyWriter, Request, RequestFlags};
+use nic_wire::{Fate, KernelId, OpId, Rkey, Span, Status};
+
+use crate::{REGION_BYTES, Scene, stranger};
+
+struct Molested {
+    scene: Scene,
+    rogue: Rogue,
+}
+
+fn molested(seed: u64) -> Molested {
+    let mut scene = Scene::new(seed);
+    let mut rogue = Rogue::new(&scene.world, stranger(1));
+    let to = scene.target_address();
+    assert!(rogue.connect(&mut scene.world, to));
+    Molested { scene, rogue }
+}
+
+/// A READ of eight bytes, the `sequence`-th op of its stream.
+fn good(rkey: Rkey, sequence: u32) -> Request {
+    Request {
+        op: OpId::new(1, sequence as u16),
+        kernel: KernelId::READ,
+        stream: 0,
+        sequence,
+        flags: RequestFlags::empty(),
+        rkey,
+        budget_us: 100_000,
+        reply_capacity: 64,
+        payload_length: 0,
+        payload_offset: 0,
+    }
+}
+
+fn read_frame(rkey: Rkey, sequence: u32) -> Vec<u8> {
+    request_frame(&good(rkey, sequence), &read::Arguments::home(0, 8).encode(), &[])
+}
+
+impl Molested {
+    /// Sends a packet, and returns what the target counted and how many replies came.
+    fn send(&mut self, body: &[u8]) -> (nic_engine::engine::Counters, usize) {
+        self.rogue.replies.clear();
+        let Molested { scene, rogue } = self;
+        let counted = scene.counted(|scene| {
+            rogue.send(&scene.world, body);
+            rogue.turns(&mut scene.world, Span::from_us(300));
+        });
+        assert!(!self.rogue.closed, "the flow goes on");
+        (counted, self.rogue.replies.len())
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_understood() {
+    let mut molested = molested(80);
+    let rkey = molested.scene.rkey;
+    let frame = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = read_frame(rkey, 0);
+        change(&mut frame);
+        frame
+    };
+    let bad = [
+        frame(&|frame| frame[0] = 3),
+        frame(&|frame| frame[0] = 255),
+        frame(&|frame| frame[2..4].copy_from_slice(&0u16.to_le_bytes())),
+        frame(&|frame| frame[2..4].copy_from_slice(&47u16.to_le_bytes())),
+        frame(&|frame| frame[2..4].copy_from_slice(&65u16.to_le_bytes())),
+        frame(&|frame| frame[2..4].copy_from_slice(&u16::MAX.to_le_bytes())),
+        // Arguments longer than the frame, or than any.
+        frame(&|frame| frame[44..46].copy_from_slice(&17u16.to_le_bytes())),
+        frame(&|frame| frame[44..46].copy_from_slice(&u16::MAX.to_le_bytes())),
+        // Payload beyond its own end.
+        frame(&|frame| frame[44..46].copy_from_slice(&8u16.to_le_bytes())),
+        frame(&|frame| frame[40..44].copy_from_slice(&1u32.to_le_bytes())),
+        frame(&|frame| frame.truncate(40)),
+    ];
+    for (number, body) in bad.iter().enumerate() {
+        let (counted, replies) = molested.send(body);
+        assert_eq!(counted.malformed_frames, 1, "frame {number}");
+        assert_eq!((counted.requests_received, replies), (0, 0), "frame {number}");
+    }
+    // What stands before a bad frame is served, what comes behind it is not.
+    let body = [read_frame(rkey, 0), bad[0].clone(), read_frame(rkey, 1)].concat();
+    let (counted, replies) = molested.send(&body);
+    assert_eq!((counted.malformed_frames, counted.requests_received, replies), (1, 1, 1));
+    molested.scene.nobody_noticed();
+}
+
+/// Sequence numbers that no honest initiator could have reached.
+#[test]
+fn sequences_out_of_reach() {
+    let mut molested = molested(81);
+    let rkey = molested.scene.rkey;
+    let mut request = good(rkey, 1 << 20);
+    let arguments = read::Arguments::home(0, 8).encode();
+    let (counted, replies) = molested.send(&request_frame(&request, &arguments, &[]));
+    assert_eq!((counted.malformed_frames, replies), (1, 1), "it runs, and is counted");
+    // Streams beyond what a flow has.
+    for stream in 0..100 {
+        request = Request { stream, op: OpId::new(2, stream), ..good(rkey, 0) };
+        let (_, replies) = molested.send(&request_frame(&request, &arguments, &[]));
+        assert_eq!(replies, 1, "stream {stream}");
+    }
+    // A fence for something that never comes is held until nobody waits any more.
+    request = Request { flags: RequestFlags::FENCE, ..good(rkey, 7) };
+    let (counted, replies) = molested.send(&request_frame(&request, &arguments, &[]));
+    assert_eq!((counted.fenced, replies), (1, 0));
+    molested.scene.nobody_noticed();
+}
+
+fn write_part(rkey: Rkey, op: u16, length: u32, offset: u32, part: &[u8]) -> Vec<u8> {
+    let request = Request {
+        op: OpId::new(9, op),
+        kernel: KernelId::WRITE,
+        sequence: op.into(),
+        payload_length: length,
+        payload_offset: offset,
+        stream: 5,
+        budget_us: 2_000,
+        ..good(rkey, 0)
+    };
+    request_frame(&request, &write::Arguments::home(32 << 10).encode(), part)
+}
+
+#[test]
+fn payloads_in_impossible_parts() {
+    let mut molested = molested(82);
+    let rkey = molested.scene.rkey;
+    let before = molested.scene.untouched_bytes();
+    // The same part twice: more bytes than the payload has, and its last word never came.
+    let parts = [
+        write_part(rkey, 0, 1000, 0, &[1; 504]),
+        write_part(rkey, 0, 1000, 0, &[2; 504]),
+        write_part(rkey, 0, 1000, 504, &[1; 496]),
+    ];
+    for (number, part) in parts.iter().enumerate() {
+        molested.send(part);
+        let replies = molested.rogue.replies.len();
+        assert_eq!(replies, usize::from(number == 1), "part {number}");
+        if let Some((reply, _)) = molested.rogue.replies.front() {
+            assert_eq!((reply.status, reply.fate), (Status::BadArguments, Fate::Unknown));
+        }
+    }
+    // Longer than any.
+    let (counted, replies) = molested.send(&write_part(rkey, 1, u32::MAX, 0, &[1; 64]));
+    assert_eq!((counted.refused, replies), (1, 1));
+    // Beyond the region.
+    let (counted, replies) =
+        molested.send(&write_part(rkey, 2, REGION_BYTES as u32, 0, &[1; 64]));
+    assert_eq!((counted.refused, replies), (1, 1));
+    // One that never becomes whole ends by its budget.
+    molested.send(&write_part(rkey, 3, 1000, 0, &[1; 64]));
+    assert_eq!(molested.scene.world.counters(molested.scene.target).ops_in, 1);
+    let Molested { scene, rogue } = &mut molested;
+    rogue.turns(&mut scene.world, Span::from_ms(4));
+    assert_eq!(scene.world.counters(scene.target).ops_in, 0);
+    assert_eq!(rogue.replies[0].0.status, Status::Expired);
+    let after = scene.untouched_bytes();
+    let touched = 32 << 10;
+    let inside = touched - 8192..touched - 8192 + 1000;
+    assert!(after[..inside.start] == before[..inside.start]);
+    assert!(after[inside.end..] == before[inside.end..]);
+    scene.nobody_noticed();
+}
+
+fn reply_frame(op: OpId, status: Status, data: &[u8]) -> Vec<u8> {
+    let total = data.len() as u32;
+    let reply =
+        Reply { op, status, fate: Fate::Executed, offset: 0, total, service_ns: 1 };
+    let mut frame = vec![0; nic_wire::frame::reply_bytes(data.len())];
+    ReplyWriter::new(&mut frame, &reply).unwrap().append(data).unwrap().finish();
+    frame
+}
+
+/// Replies belong to the direction that answers, requests to the one that asks.
+#[test]
+fn replies_where_requests_belong() {
+    let mut molested = molested(83);
+    for slot in 0..4 {
+        let body = reply_frame(OpId::new(slot, 0), Status::Ok, &[7; 8]);
+        let (counted, replies) = molested.send(&body);
+        assert_eq!((counted.malformed_frames + counted.late_replies, replies), (1, 0));
+        assert_eq!(counted.completions, 0);
+    }
+    molested.scene.nobody_noticed();
+}
+
+/// More ops than the credits allow: what finds no place comes again, nothing breaks.
+#[test]
+fn ops_beyond_all_credits() {
+    let mut molested = molested(84);
+    let rkey = molested.scene.rkey;
+    let arguments = fetch_add::Arguments::home(16384, 1).encode();
+    let mut sequence = 0;
+    for _ in 0..400 {
+        let mut body = Vec::new();
+        for _ in 0..18 {
+            let request = Request {
+                kernel: KernelId::FETCH_ADD,
+                op: OpId::new(sequence as u16, 0),
+                // Every op but the first waits for one that comes only at the end.
+                sequence: sequence + 1,
+                flags: RequestFlags::FENCE,
+                budget_us: 200_000,
+                ..good(rkey, 0)
+            };
+            sequence += 1;
+            body.extend(request_frame(&request, &arguments, &[]));
+        }
+        let Molested { scene, rogue } = &mut molested;
+        if rogue.may_send() {
+            rogue.send(&scene.world, &body);
+        }
+        rogue.turns(&mut scene.world, Span::from_us(20));
+    }
+    let counters = molested.scene.world.counters(molested.scene.target);
+    assert!(counters.unplaced_packets > 0, "the tables were full");
+    molested.scene.nobody_noticed();
+}
