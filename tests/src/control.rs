@@ -15,6 +15,7 @@ impl World {
         self.next_work += 1;
         let (id, now) = (self.next_work, self.now());
         self.host(host).engine.control(now, id, work);
+        self.host(host).woken = true;
         id
     }
 

@@ -10,6 +10,7 @@ use nic_ports::{Burst, Port, Share};
 use nic_transport::{Config, ConnectFailure, Endpoint, FlowEvent, FlowHandle, Frames, Handled};
 use nic_wire::Span;
 use nic_wire::frame::{Frame, Reply, Request, request_bytes, write_request};
+use nic_wire::handshake::ResetReason;
 use nic_wire::packet::HEADER_BYTES;
 
 use crate::world::World;
@@ -66,6 +67,15 @@ impl Rogue {
         self.turn(world);
         self.turns(world, Span::from_ms(2));
         self.flow.is_some()
+    }
+
+    /// Ends the flow.
+    pub fn close(&mut self, world: &mut World) {
+        let flow = self.flow.take().expect("the rogue has a flow");
+        self.endpoint.close(flow, ResetReason::Closing);
+        self.endpoint.remove(flow, &mut self.port);
+        self.turn(world);
+        self.turns(world, Span::from_ms(1));
     }
 
     /// Whether an engine has opened a flow to here, or the other way round.

@@ -30,6 +30,23 @@ pub struct SimHost {
     /// Leads its packets astray.
     pub misdirection: Misdirection,
     pub(crate) answers: Vec<(u64, Answer)>,
+    /// It has been given work since its last turn.
+    pub(crate) woken: bool,
+}
+
+impl SimHost {
+    /// Whether an engine that sleeps when it can would be asleep now: nothing has arrived, and what
+    /// it waits for has not come.
+    fn sleeps(&mut self, now: Time) -> bool {
+        if std::mem::take(&mut self.woken) || !self.engine.prepare_wait() {
+            return false;
+        }
+        let sleeps = self.engine.next_timeout() > now;
+        if !sleeps {
+            self.engine.end_wait();
+        }
+        sleeps
+    }
 }
 
 /// Engines, the network between them, and the virtual clock.
@@ -41,6 +58,8 @@ pub struct World {
     addresses: Vec<SocketAddr>,
     seed: u64,
     spin: Span,
+    /// Whether engines sleep when they may, instead of taking a turn at each step of the clock.
+    sleepy: bool,
     pub(crate) next_work: u64,
 }
 
@@ -81,7 +100,13 @@ impl World {
         let network = SimNetwork::new(seed, config);
         // Not at zero, so that nothing takes an unset time for a real one.
         network.advance_to(Time::from_ns(1_000_000_000));
-        World { network, hosts: Vec::new(), addresses: Vec::new(), seed, spin: SPIN, next_work: 0 }
+        World { network, hosts: Vec::new(), addresses: Vec::new(), seed, spin: SPIN, sleepy: false, next_work: 0 }
+    }
+
+    /// From now on engines sleep whenever they may, as blocking ones do, so that a wake-up or a timer
+    /// that an engine forgets is missed.
+    pub fn let_engines_sleep(&mut self, sleepy: bool) {
+        self.sleepy = sleepy;
     }
 
     /// An engine on a host of its own.
@@ -117,7 +142,7 @@ impl World {
         let port = TestPort::new(port, misdirection.clone());
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e);
         let engine = Engine::new(port, config, self.seed, self.now()).unwrap();
-        self.hosts[host.0] = Some(SimHost { engine, misdirection, answers: Vec::new() });
+        self.hosts[host.0] = Some(SimHost { engine, misdirection, answers: Vec::new(), woken: true });
     }
 
     /// The engine dies without a word.
@@ -162,6 +187,9 @@ impl World {
         for _ in 0..ROUNDS_MAX {
             let mut busy = false;
             for host in self.hosts.iter_mut().flatten() {
+                if self.sleepy && host.sleeps(now) {
+                    continue;
+                }
                 busy |= host.engine.poll(now).busy;
                 while let Some(answered) = host.engine.next_answer() {
                     host.answers.push((answered.id, answered.answer));

@@ -38,6 +38,14 @@ struct Exchange {
     bytes: usize,
     /// The number of each flow's first packet.
     first_number: Option<u64>,
+    /// Whether the engines sleep when they may.
+    sleepy: bool,
+}
+
+impl Exchange {
+    fn new(order: Order, bytes: usize, first_number: Option<u64>) -> Self {
+        Exchange { order, bytes, first_number, sleepy: false }
+    }
 }
 
 /// Which packets of the network, by number, meet what.
@@ -65,6 +73,7 @@ fn set(exchange: &Exchange, fates: Fates) -> Stage {
     // the network are small because it is made anew for each case.
     let network = SimConfig { packets_max: 256, inbox_packets: 256, ..SimConfig::default() };
     let mut world = World::with_network(0xe7ac_71e5, network);
+    world.let_engines_sleep(exchange.sleepy);
     let config = || EngineConfig {
         first_packet_number: exchange.first_number,
         ops_out: 16,
@@ -196,51 +205,60 @@ fn every_packet(exchange: Exchange, expected_packets: std::ops::RangeInclusive<u
 /// the last ack.
 #[test]
 fn one_by_one() {
-    let exchange = Exchange { order: Order::OneByOne, bytes: 100, first_number: None };
+    let exchange = Exchange::new(Order::OneByOne, 100, None);
     every_packet(exchange, 11..=11);
 }
 
 #[test]
 fn one_by_one_near_the_wrap() {
-    let exchange = Exchange { order: Order::OneByOne, bytes: 100, first_number: Some(NEAR_WRAP) };
+    let exchange = Exchange::new(Order::OneByOne, 100, Some(NEAR_WRAP));
     every_packet(exchange, 11..=11);
 }
 
 #[test]
 fn all_at_once() {
-    let exchange = Exchange { order: Order::Together, bytes: 100, first_number: None };
+    let exchange = Exchange::new(Order::Together, 100, None);
     every_packet(exchange, 7..=7);
 }
 
 #[test]
 fn all_at_once_with_a_fence() {
-    let exchange = Exchange { order: Order::Fenced, bytes: 100, first_number: Some(NEAR_WRAP) };
+    let exchange = Exchange::new(Order::Fenced, 100, Some(NEAR_WRAP));
     every_packet(exchange, 7..=9);
 }
 
 /// Payload and reply of several packets each.
 #[test]
 fn long_ops_one_by_one() {
-    let exchange = Exchange { order: Order::OneByOne, bytes: 4500, first_number: Some(NEAR_WRAP) };
+    let exchange = Exchange::new(Order::OneByOne, 4500, Some(NEAR_WRAP));
     every_packet(exchange, 17..=19);
 }
 
 #[test]
 fn long_ops_all_at_once() {
-    let exchange = Exchange { order: Order::Together, bytes: 4500, first_number: None };
+    let exchange = Exchange::new(Order::Together, 4500, None);
     every_packet(exchange, 12..=16);
 }
 
 #[test]
 fn long_ops_with_a_fence() {
-    let exchange = Exchange { order: Order::Fenced, bytes: 4500, first_number: None };
+    let exchange = Exchange::new(Order::Fenced, 4500, None);
     every_packet(exchange, 12..=17);
+}
+
+/// Engines that sleep rely on their timers alone to notice a loss.
+#[test]
+fn engines_that_sleep() {
+    let exchange = Exchange { sleepy: true, ..Exchange::new(Order::Fenced, 4500, None) };
+    every_packet(exchange, 12..=17);
+    let exchange = Exchange { sleepy: true, ..Exchange::new(Order::OneByOne, 100, None) };
+    every_packet(exchange, 11..=11);
 }
 
 /// Two losses in one exchange: also the repetition of a packet can be lost.
 #[test]
 fn every_pair_of_packets_lost() {
-    let exchange = Exchange { order: Order::Together, bytes: 3000, first_number: Some(NEAR_WRAP) };
+    let exchange = Exchange::new(Order::Together, 3000, Some(NEAR_WRAP));
     let undisturbed = run(&exchange, Vec::new());
     for first in 0..undisturbed + 2 {
         for second in first + 1..undisturbed + 3 {

@@ -83,8 +83,7 @@ fn sessions_on_each_engine() {
     let mut process = process(2);
     let owner = process.world.add_client(process.elsewhere);
     let all = Access::all();
-    let (memory, rkey) =
-        process.world.exported_region(process.elsewhere, owner, REGION_BYTES, all);
+    let (memory, rkey) = process.world.exported_region(process.elsewhere, owner, REGION_BYTES, all);
     let mut sessions = Vec::new();
     for n in [0, 1] {
         let session = process.world.add_session(process.engines[n], GEOMETRY);
@@ -147,8 +146,7 @@ fn all_answers_at_the_wrong_engine() {
     let mut process = process(4);
     let owner = process.world.add_client(process.elsewhere);
     let all = Access::all();
-    let (memory, rkey) =
-        process.world.exported_region(process.elsewhere, owner, REGION_BYTES, all);
+    let (memory, rkey) = process.world.exported_region(process.elsewhere, owner, REGION_BYTES, all);
     let [right, wrong] = [1, 0].map(|n| process.world.address(process.engines[n]));
     let misdirection = process.world.host(process.elsewhere).misdirection.clone();
     misdirection.set(right, wrong, u32::MAX);

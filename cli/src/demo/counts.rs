@@ -58,12 +58,25 @@ pub enum Per {
     /// Turns of the target's engine that found work, and CPU of the target application, in
     /// microseconds.
     TargetBusyUs,
+    /// Turns of the target's engine that found work, in microseconds, as its clock has them.
+    TargetTurnsUs,
+    /// Turns of the initiator's engine that found work, in microseconds.
+    InitiatorTurnsUs,
+    /// Packets of both engines that were sent again.
+    Retransmissions,
     /// CPU of the target application in microseconds.
     OwnerCpuUs,
     /// Bytes in a request packet. Per packet, not per GET.
     RequestBytes,
     /// Bytes in a reply packet. Per packet, not per GET.
     ReplyBytes,
+}
+
+impl Per {
+    fn is_time(self) -> bool {
+        use Per::{InitiatorTurnsUs, OwnerCpuUs, TargetBusyUs, TargetTurnsUs};
+        matches!(self, InitiatorTurnsUs | OwnerCpuUs | TargetBusyUs | TargetTurnsUs)
+    }
 }
 
 impl Snapshot {
@@ -125,6 +138,9 @@ impl Snapshot {
             Per::SystemCalls => both(|c| c.send_calls) + both(|c| c.receive_calls),
             Per::EmptyPolls => both(|c| c.empty_polls),
             Per::Retries => self.retries,
+            Per::Retransmissions => both(|c| c.retransmissions),
+            Per::TargetTurnsUs => return (self.target.busy_ns as f64 / 1e3, None),
+            Per::InitiatorTurnsUs => return (self.initiator.busy_ns as f64 / 1e3, None),
             Per::TargetBusyUs => return (self.target_busy_ns() / 1e3, None),
             Per::OwnerCpuUs => return (self.owner_cpu_ns as f64 / 1e3, None),
             Per::RequestBytes => {
@@ -178,8 +194,7 @@ impl Tally {
         self.slices.iter().for_each(|slice| all.add(&slice.counts));
         let value = of(&all, self.gets());
         let figure = Figure::of(name, unit, &each).filter(|_| value.is_finite())?;
-        let is_time = matches!(per, Per::TargetBusyUs | Per::OwnerCpuUs);
-        Some(if is_time { figure } else { Figure { value, ..figure } })
+        Some(if per.is_time() { figure } else { Figure { value, ..figure } })
     }
 }
 

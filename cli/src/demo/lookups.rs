@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nic_figures::LatencyRecorder;
-use nic_host::{Geometry, Lookup, OpError, Pending, SubmitError, owner_answer, owner_value};
+use nic_host::{Geometry, Lookup, OpError, owner_answer, owner_value};
 use nic_kernels::bucket_table::layout::{BUCKETS_OFFSET, BucketHeader};
 use zerocopy::FromBytes;
 
 use super::pairs::Pairs;
+use super::pipeline::Pipeline;
 use super::random::Random;
 use super::world::{CALL_VALUE_MAX, Way};
 
@@ -17,9 +18,6 @@ use super::world::{CALL_VALUE_MAX, Way};
 const READ_BYTES: u64 = 64;
 /// Wrong answers after which a slice is given up.
 const ERRORS_MAX: u64 = 1000;
-/// How long to sleep at most while nothing is over.
-const NAP: Duration = Duration::from_millis(10);
-
 /// What every way shares: the pairs in the order in which they are asked for, and what went wrong.
 pub struct Lookups<'p> {
     pairs: &'p Pairs,
@@ -116,28 +114,40 @@ impl<'p> Lookups<'p> {
     pub fn windowed(&self, way: &Way, window: usize, time: Duration) -> Result<Done> {
         let begin = Instant::now();
         let errors_before = self.errors.get();
-        let next = || {
-            let is_hopeless = self.errors.get() - errors_before > ERRORS_MAX;
-            (begin.elapsed() < time && !is_hopeless).then(|| self.next_place())
+        let next = |number: usize| {
+            // The clock is read once for each part of the window.
+            let is_over = number == 0
+                && (begin.elapsed() >= time || self.errors.get() - errors_before > ERRORS_MAX);
+            (!is_over).then(|| self.next_place())
         };
-        let gets = self.pipeline(way, window, next, |_| ())?;
+        let mut gets = 0;
+        Pipeline::new(way, self.pairs, window).run(next, |place, outcome| match outcome {
+            // Asked of the owner when all pairs were read; not a Scan-and-Read's to answer.
+            Ok(Lookup::Overflowed) => {}
+            outcome => {
+                gets += 1;
+                self.judge(place, outcome);
+            }
+        })?;
         Ok(Done { gets, seconds: begin.elapsed().as_secs_f64() })
     }
 
     /// Reads every pair once and asks the owner for those that Scan-and-Read cannot see. Returns
     /// their places, ascending.
     pub fn verify_all(&self, way: &Way, window: usize, read: impl Fn(u64)) -> Result<Vec<usize>> {
-        let places = Cell::new(0_usize);
-        let next = || {
-            let place = places.get();
-            places.set(place + 1);
+        let mut places = 0..self.pairs.len();
+        let next = |_| {
+            let place = places.next()?;
             if place.is_multiple_of(1 << 14) {
                 read(place as u64);
             }
-            (place < self.pairs.len()).then_some(place)
+            Some(place)
         };
         let mut overflowed = Vec::new();
-        self.pipeline(way, window, next, |place| overflowed.push(place))?;
+        Pipeline::new(way, self.pairs, window).run(next, |place, outcome| match outcome {
+            Ok(Lookup::Overflowed) => overflowed.push(place),
+            outcome => self.judge(place, outcome),
+        })?;
         for place in &overflowed {
             self.ask_owner(way, *place);
         }
@@ -148,62 +158,6 @@ impl<'p> Lookups<'p> {
     /// Whether at least one value is short enough for a call's answer.
     pub fn can_call(&self) -> bool {
         (0..self.pairs.len()).any(|place| self.is_callable(place))
-    }
-
-    /// Keeps `window` Scan-and-Reads out until `next` has no more places and all are over.
-    /// `overflowed` is told the places of which the bucket has overflowed. Returns how many were
-    /// answered.
-    fn pipeline(
-        &self,
-        way: &Way,
-        window: usize,
-        mut next: impl FnMut() -> Option<usize>,
-        mut overflowed: impl FnMut(usize),
-    ) -> Result<u64> {
-        let session = &way.session;
-        let mut pending: Vec<Option<(Pending<'_, nic_host::ScanAndRead<'_>>, usize)>> = Vec::new();
-        pending.resize_with(super::world::DEPTH as usize, || None);
-        let (mut out, mut gets, mut held, mut is_over) = (0, 0, None, false);
-        loop {
-            while out < window && !is_over {
-                let Some(place) = held.take().or_else(&mut next) else {
-                    is_over = true;
-                    break;
-                };
-                match session.submit(way.table.scan_and_read(self.pairs.get(place).0)) {
-                    Ok(op) => {
-                        let slot = op.slot();
-                        pending[slot] = Some((op, place));
-                        out += 1;
-                    }
-                    Err(SubmitError::Full(_)) => {
-                        held = Some(place);
-                        break;
-                    }
-                    Err(SubmitError::Invalid(error)) => bail!("an op cannot be submitted: {error}"),
-                }
-            }
-            if out == 0 && is_over {
-                return Ok(gets);
-            }
-            let mut found = 0;
-            for done in session.poll() {
-                let Some((op, place)) = pending[done.slot()].take() else { continue };
-                found += 1;
-                match op.take(done) {
-                    Ok(Lookup::Overflowed) => overflowed(place),
-                    outcome => {
-                        gets += 1;
-                        self.judge(place, outcome);
-                    }
-                }
-            }
-            out -= found;
-            if found == 0 {
-                // Spinning, it returns when something has come; blocking, it sleeps until then.
-                session.wait(NAP);
-            }
-        }
     }
 
     /// One lookup. Whether it counts: those of overflowed buckets do not.

@@ -9,6 +9,7 @@ mod lookups;
 mod measure;
 mod message;
 mod pairs;
+mod pipeline;
 mod plain;
 mod plan;
 mod random;

@@ -191,6 +191,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.ready.len()
     }
 
+    /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
+    /// that waits for payload passes. Perhaps earlier than that, never later.
+    #[inline]
+    pub fn next_deadline(&self) -> Time {
+        self.parked_deadline
+    }
+
     /// The slot's index, if the name is not stale.
     #[inline]
     fn find(&self, slot: SlotId) -> Option<usize> {

@@ -336,12 +336,30 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
+    /// Whether a turn without packets and commands has anything to do.
+    #[inline]
+    pub(super) fn has_duties(&self) -> bool {
+        let now = self.now;
+        self.endpoint.next_timeout() <= now
+            || !self.executor.is_idle()
+            || !self.touched.is_empty()
+            || !self.blocked.is_empty()
+            || self.deadlines.is_due(now)
+            || self.target.is_call_due(now)
+            || self.next_ask <= now
+            || !self.parked.is_empty()
+            || !self.dirty_sessions.is_empty()
+            || self.endpoint.wants_control()
+    }
+
     /// When [`Core::timers`] will next have something to do. For an engine that goes to sleep.
     pub(super) fn next_timeout(&self) -> Time {
         let flows = self.endpoint.next_timeout();
         let is_waited_for = self.ops.live() > 0 || self.holds.len() > 0;
         let ask = if is_waited_for { self.next_ask } else { Time::NEVER };
-        flows.min(ask).min(self.deadlines.earliest()).min(self.target.earliest_call())
+        let payloads = self.executor.next_deadline();
+        let own = self.deadlines.earliest().min(self.target.earliest_call());
+        flows.min(ask).min(payloads).min(own)
     }
 
     /// Runs ops of others.

@@ -155,8 +155,16 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     #[inline]
     pub fn poll(&mut self, now: Time) -> Turn {
         self.account(now);
-        let taken = self.receive_unless_commands_wait();
-        let commands_before = self.core.counters.commands;
+        let has_commands = self.core.commands_wait();
+        // Commands need not wait for a system call that will most likely find nothing, if the turn
+        // before has asked.
+        self.last_turn_received = !(self.last_turn_received && has_commands);
+        let taken = if self.last_turn_received { self.receive() } else { 0 };
+        if taken == 0 && !has_commands && !self.core.has_duties() {
+            self.port.transmit();
+            self.last_turn_was_busy = false;
+            return Turn { busy: false };
+        }
         self.core.pickup();
         self.core.execute();
         self.core.transmit(&mut self.port);
@@ -168,9 +176,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             self.core.settle_revocations();
         }
         self.core.publish();
-        let busy = taken > 0
-            || self.core.counters.commands != commands_before
-            || self.core.executor.ready() > 0;
+        let busy = taken > 0 || has_commands || self.core.executor.ready() > 0;
         self.last_turn_was_busy = busy;
         Turn { busy }
     }
@@ -187,14 +193,6 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             counters.longest_turn_ns = counters.longest_turn_ns.max(length_ns);
         }
         self.core.now = now;
-    }
-
-    /// Asks the port for packets, except when commands wait to leave and the turn before has asked:
-    /// they need not wait for a system call that will most likely find nothing.
-    #[inline]
-    fn receive_unless_commands_wait(&mut self) -> usize {
-        self.last_turn_received = !(self.last_turn_received && self.core.commands_wait());
-        if self.last_turn_received { self.receive() } else { 0 }
     }
 
     /// Takes a burst from the port, and what neighbours have forwarded.

@@ -164,6 +164,12 @@ impl TargetTable {
         self.calls.expired(now)
     }
 
+    /// Whether [`TargetTable::expired_call`] has something to look at.
+    #[inline]
+    pub(super) fn is_call_due(&self, now: Time) -> bool {
+        self.calls.is_due(now)
+    }
+
     pub(super) fn earliest_call(&self) -> Time {
         self.calls.earliest()
     }

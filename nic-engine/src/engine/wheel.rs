@@ -67,6 +67,12 @@ impl Wheel {
         }
     }
 
+    /// Whether [`Wheel::expired`] has something to look at: a tick has passed.
+    #[inline]
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.tick < now.as_ns() >> TICK_SHIFT
+    }
+
     /// Hands over one slot whose deadline has passed by `now`, its deadline lifted; `None` when
     /// there is no more.
     #[inline]

@@ -101,10 +101,9 @@ fn ops_longer_than_any() {
     let mut malicious = Malicious { scene, session, remote };
     refused(
         &mut malicious,
-        &[
-            &|command| command.reply_capacity = (OP_BYTES_MAX + 1).into(),
-            &|command| command.payload_length = (OP_BYTES_MAX + 1).into(),
-        ],
+        &[&|command| command.reply_capacity = (OP_BYTES_MAX + 1).into(), &|command| {
+            command.payload_length = (OP_BYTES_MAX + 1).into()
+        }],
     );
 }
 

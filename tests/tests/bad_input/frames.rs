@@ -14,6 +14,8 @@ struct Molested {
 
 fn molested(seed: u64) -> Molested {
     let mut scene = Scene::new(seed);
+    // Whatever has to end by itself must end without being looked at by chance.
+    scene.world.let_engines_sleep(true);
     let mut rogue = Rogue::new(&scene.world, stranger(1));
     let to = scene.target_address();
     assert!(rogue.connect(&mut scene.world, to));
@@ -109,6 +111,11 @@ fn sequences_out_of_reach() {
     request = Request { flags: RequestFlags::FENCE, ..good(rkey, 7) };
     let (counted, replies) = molested.send(&request_frame(&request, &arguments, &[]));
     assert_eq!((counted.fenced, replies), (1, 0));
+    let Molested { scene, rogue } = &mut molested;
+    rogue.turns(&mut scene.world, Span::from_ms(150));
+    let ended: Vec<_> = rogue.replies.iter().map(|(reply, _)| (reply.status, reply.fate)).collect();
+    assert_eq!(ended, [(Status::Expired, Fate::NotExecuted)]);
+    assert_eq!(scene.world.counters(scene.target).expired_on_arrival, 1);
     molested.scene.nobody_noticed();
 }
 
@@ -149,8 +156,7 @@ fn payloads_in_impossible_parts() {
     let (counted, replies) = molested.send(&write_part(rkey, 1, u32::MAX, 0, &[1; 64]));
     assert_eq!((counted.refused, replies), (1, 1));
     // Beyond the region.
-    let (counted, replies) =
-        molested.send(&write_part(rkey, 2, REGION_BYTES as u32, 0, &[1; 64]));
+    let (counted, replies) = molested.send(&write_part(rkey, 2, REGION_BYTES as u32, 0, &[1; 64]));
     assert_eq!((counted.refused, replies), (1, 1));
     // One that never becomes whole ends by its budget.
     molested.send(&write_part(rkey, 3, 1000, 0, &[1; 64]));
@@ -169,8 +175,7 @@ fn payloads_in_impossible_parts() {
 
 fn reply_frame(op: OpId, status: Status, data: &[u8]) -> Vec<u8> {
     let total = data.len() as u32;
-    let reply =
-        Reply { op, status, fate: Fate::Executed, offset: 0, total, service_ns: 1 };
+    let reply = Reply { op, status, fate: Fate::Executed, offset: 0, total, service_ns: 1 };
     let mut frame = vec![0; nic_wire::frame::reply_bytes(data.len())];
     ReplyWriter::new(&mut frame, &reply).unwrap().append(data).unwrap().finish();
     frame

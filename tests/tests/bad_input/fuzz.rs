@@ -147,7 +147,7 @@ fn random_session_memory() {
 
 #[test]
 fn random_frames() {
-    under_seeds(1000049..1000050, |seed| {
+    under_seeds(140..144, |seed| {
         let mut scene = Scene::new(seed);
         let mut random = Random::new(seed);
         let to = scene.target_address();
@@ -172,11 +172,15 @@ fn random_frames() {
                 scene.honest_ops_go_on();
             }
         }
-        // Budgets were at most 50 ms.
-        rogue.turns(&mut scene.world, Span::from_ms(100)); eprintln!("{:?}", scene.world.counters(scene.target)); rogue.turns(&mut scene.world, Span::from_ms(3000)); 
         let counters = scene.world.counters(scene.target);
-        assert!(counters.malformed_frames > 10 && counters.refused > 50 && counters.executed > 20, "{counters:?}");
-        assert_eq!(counters.ops_in, 0, "nothing is held for ever");
+        assert!(counters.malformed_frames > 10 && counters.refused > 50 && counters.executed > 20);
+        scene.honest_ops_go_on();
+        // Budgets were at most 50 ms, but for those that a changed byte made longer. With the flow
+        // the last of it ends.
+        rogue.turns(&mut scene.world, Span::from_ms(100));
+        rogue.close(&mut scene.world);
+        assert_eq!(scene.world.counters(scene.target).flows, 1);
+        assert_eq!(scene.world.counters(scene.target).ops_in, 0, "nothing is held for ever");
         scene.honest_ops_go_on();
     });
 }

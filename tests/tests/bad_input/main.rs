@@ -17,8 +17,8 @@ use nic_engine::engine::{ClientId, Counters};
 use nic_kernels::Access;
 use nic_shm::RacyMem;
 use nic_tests::{AppSession, Ask, HostId, World};
-use nic_wire::{Rkey, Span};
 use nic_wire::session::Geometry;
+use nic_wire::{Rkey, Span};
 
 const REGION_BYTES: u64 = 64 << 10;
 

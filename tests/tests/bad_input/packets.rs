@@ -57,8 +57,13 @@ fn packets_of_unknown_kind() {
 #[test]
 fn handshakes_that_are_cut_short() {
     let mut scene = Scene::new(3);
-    let kinds =
-        [PacketKind::Init, PacketKind::Retry, PacketKind::Accept, PacketKind::Reset, PacketKind::Versions];
+    let kinds = [
+        PacketKind::Init,
+        PacketKind::Retry,
+        PacketKind::Accept,
+        PacketKind::Reset,
+        PacketKind::Versions,
+    ];
     let packets = kinds.map(|kind| packet(PacketHeader::new(kind, ConnectionId::NONE), &[0; 3]));
     let counted = counted(&mut scene, &packets);
     assert_eq!((counted.malformed_packets, counted.packets_sent), (5, 0));
@@ -73,7 +78,11 @@ fn packets_that_were_changed_on_their_way() {
         .map(|place| {
             let mut bad = good.clone();
             // Not the engine's number, which says whom the packet is for.
-            if place == 10 { bad[9] ^= 4 } else { bad[place] ^= 4 }
+            if place == 10 {
+                bad[9] ^= 4
+            } else {
+                bad[place] ^= 4
+            }
             bad
         })
         .collect();

@@ -92,7 +92,11 @@ fn replies_to_ops_that_are_not_its_own() {
     // An op of the honest session to its own target, held up on the way.
     deceived.scene.world.network.set_script(|packet| {
         let held = packet.to.port() == 4791 && packet.to.ip().to_string() == "10.0.0.2";
-        if held { nic_ports::sim::Verdict::Delay(Span::from_ms(50)) } else { nic_ports::sim::Verdict::Deliver }
+        if held {
+            nic_ports::sim::Verdict::Delay(Span::from_ms(50))
+        } else {
+            nic_ports::sim::Verdict::Deliver
+        }
     });
     let token = deceived.scene.honest.submit(&Ask::read(deceived.scene.remote, 4096, 8));
     deceived.rogue.turns(&mut deceived.scene.world, Span::from_us(20));

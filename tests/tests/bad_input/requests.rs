@@ -170,8 +170,7 @@ fn unaligned_words() {
     let mut scene = Scene::new(27);
     let remote = scene.remote;
     for address in [16385, 16388, 16391] {
-        let asks =
-            [Ask::fetch_add(remote, address, 1), Ask::compare_swap(remote, address, 0, 1)];
+        let asks = [Ask::fetch_add(remote, address, 1), Ask::compare_swap(remote, address, 0, 1)];
         refused(&mut scene, &asks, Status::Misaligned);
     }
 }

@@ -2,6 +2,7 @@
 
 use nic_engine::engine::Counters;
 use nic_tests::{Ask, Done, World};
+use nic_wire::Span;
 
 use crate::{Pair, session_of};
 
@@ -91,13 +92,19 @@ fn long_ops_fill_their_packets() {
     assert!(acks <= packets / 16, "{acks} lone acks for {packets} packets");
 }
 
-/// An idle engine says nothing.
+/// An idle engine says nothing, and one that may sleep does nothing.
 #[test]
 fn silence_costs_nothing() {
     let mut pair = Pair::new(World::new(1), 4096, session_of(2, 4096));
+    pair.world.let_engines_sleep(true);
     pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 0, 1));
     pair.world.run_until_idle();
     let before = pair.world.network.counters().sent;
-    pair.world.run_for(nic_wire::Span::from_ms(5_000));
+    let turns = |pair: &Pair| [pair.initiator, pair.target].map(|host| pair.world.counters(host).turns);
+    let turns_before = turns(&pair);
+    pair.world.run_for(Span::from_ms(5_000));
     assert_eq!(pair.world.network.counters().sent, before);
+    assert_eq!(turns(&pair), turns_before, "nobody was woken");
+    let done = pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 0, 1));
+    assert!(done.is_ok() && done.total_delay_ns < 20_000, "and is there at once");
 }

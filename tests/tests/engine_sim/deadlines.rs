@@ -22,7 +22,17 @@ const OVERRUN_NS: u64 = 40_000;
 
 #[test]
 fn a_silent_peer_costs_each_op_its_budget_and_no_more() {
+    silent_peer(false);
+}
+
+#[test]
+fn an_engine_that_sleeps_wakes_for_each_deadline() {
+    silent_peer(true);
+}
+
+fn silent_peer(sleepy: bool) {
     let mut pair = Pair::new(World::new(1), 4096, session_of(64, 4096));
+    pair.world.let_engines_sleep(sleepy);
     let mut random = Random::new(1);
     partition(&pair.world, pair.initiator, pair.target);
     let mut budgets = Vec::new();

@@ -71,4 +71,3 @@ fn session_of(depth: u32, piece_bytes: u32) -> Geometry {
     let arena_bytes = depth * 2 * piece_bytes.next_multiple_of(4096);
     Geometry { depth, arena_bytes, receive_buffers: 0, receive_buffer_bytes: 0 }
 }
-

@@ -60,7 +60,7 @@ fn look_up(store: &mut Store, view: &TableView, keys: &[u64], map: &BTreeMap<u64
             match validate(&done.reply, &key, KeyHash::of(&key), view.config_id) {
                 Verdict::Hit { value, .. } => {
                     assert!(
-                        map.get(number) == Some(&done.reply[value]).map(<[u8]>::to_vec).as_ref()
+                        map.get(number).map(Vec::as_slice) == Some(&done.reply[value])
                     );
                 }
                 Verdict::Miss => assert!(!map.contains_key(number), "key {number} was missed"),
