@@ -5,7 +5,7 @@ mod executor;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use nic_figures::Report;
 
@@ -36,14 +36,20 @@ const PROGRAMS: [(&str, &str, Program); 1] = [(
     executor::run,
 )];
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Some((_, _, program)) = PROGRAMS.iter().find(|(name, _, _)| *name == arguments.name) else {
-        let list: Vec<_> =
-            PROGRAMS.iter().map(|(name, what, _)| format!("\n  {name}  {what}")).collect();
-        bail!("found the name {:?}; there are:{}", arguments.name, list.concat());
+        eprintln!("found no figures named {:?}; there are:", arguments.name);
+        PROGRAMS.iter().for_each(|(name, what, _)| eprintln!("  {name:12} {what}"));
+        return ExitCode::from(2);
     };
-    let report = program(&arguments)?;
+    let report = match program(&arguments) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("{}: {error:#}", arguments.name);
+            return ExitCode::FAILURE;
+        }
+    };
     println!("{}", if arguments.json { report.to_json() } else { report.to_text() });
-    Ok(ExitCode::from(report.exit_code(arguments.json)))
+    ExitCode::from(report.exit_code(arguments.json))
 }

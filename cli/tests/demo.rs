@@ -115,6 +115,16 @@ fn the_initiator_can_be_a_process_of_its_own() {
     let report = demo(&["--entries", "2000", "--initiator", "process"]);
     check(&report);
     assert!(pids(&report).len() >= 4);
+    assert_eq!(report["setup"]["initiator"], "process");
+}
+
+/// As with four cores and more, where one table serves every way.
+#[test]
+fn an_owner_can_poll_beside_its_engine() {
+    let report = demo(&["--entries", "2000", "--polled", "process"]);
+    check(&report);
+    assert_eq!(report["setup"]["call_polled_target"], "process");
+    assert_eq!(pids(&report).len(), 3);
 }
 
 #[test]
@@ -194,4 +204,14 @@ fn a_demo_that_is_killed_takes_its_processes_along() {
     for pid in children {
         nic::await_true(&format!("process {pid} outlives the demo"), || !is_alive(pid));
     }
+}
+
+#[test]
+fn a_demo_that_loses_its_engine_says_so_and_ends() {
+    let mut demo = Running::start(&["demo", "--json", "--entries", "5000", "--rounds", "100"]);
+    let children = demo.await_children(3);
+    // The first that was started is the target's engine.
+    nic::kill(*children.iter().min().unwrap());
+    assert_eq!(demo.await_end().code(), Some(1));
+    assert!(children.into_iter().all(|pid| !is_alive(pid)));
 }

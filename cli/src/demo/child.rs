@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nic_shm::{ControlSocket, Incoming, wait_any};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::Serialize;
@@ -76,6 +76,12 @@ impl Child {
     /// Whether it has said something, or has ended.
     pub fn has_something(&self) -> Result<bool> {
         Ok(self.link()?.has_something())
+    }
+
+    /// Nothing is expected from it: something is its end.
+    pub fn check(&self) -> Result<()> {
+        ensure!(!self.has_something()?, self.gone());
+        Ok(())
     }
 
     fn link(&self) -> Result<&Link> {

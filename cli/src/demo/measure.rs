@@ -63,61 +63,59 @@ impl Contest<'_> {
     ) -> Measured {
         let (world, lookups, tallies) = (self.world, self.lookups, self.tallies);
         let begun = &begun;
-        let each = |name: &'static str, kind, tally: Option<&'static str>| {
-            let tally = match tally {
-                Some("two_reads") => Some(&tallies.two_reads),
-                Some("scar") => Some(&tallies.scar),
-                Some("call") => Some(&tallies.call_threaded),
-                _ => None,
-            };
-            let mut latencies = LatencyRecorder::with_capacity(LATENCIES);
-            Subject::new(name, "us", move |time| {
-                begun();
-                told(one_by_one(world, lookups, kind, time, &mut latencies, tally))
+        let latencies = || LatencyRecorder::with_capacity(LATENCIES);
+        let each = |name: &'static str, kind, tally| {
+            let mut latencies = latencies();
+            turn(name, "us", world, begun, move |time| {
+                one_by_one(world, lookups, kind, time, &mut latencies, tally)
             })
         };
         let many = |name: &'static str, window, tally| {
-            Subject::new(name, "Mops", move |time| {
-                begun();
-                told(windowed(world, lookups, window, time, tally))
+            turn(name, "Mops", world, begun, move |time| {
+                windowed(world, lookups, window, time, tally)
             })
         };
-        let mut latencies = LatencyRecorder::with_capacity(LATENCIES);
-        let mut of_polled = LatencyRecorder::with_capacity(LATENCIES);
         let (plain, chase) = (&mut self.plain, &mut self.chase);
+        let (mut of_plain, mut of_polled) = (latencies(), latencies());
         let mut contest = Interleave::new(probe, slice)
             .add(each("read", Kind::Read, None))
-            .add(each("two_reads", Kind::TwoReads, Some("two_reads")))
-            .add(each("scar", Kind::Scar, Some("scar")))
-            .add(Subject::new("port_rtt", "us", move |time| {
-                begun();
-                told(plain_round_trips(plain, time, &mut latencies))
+            .add(each("two_reads", Kind::TwoReads, Some(&tallies.two_reads)))
+            .add(each("scar", Kind::Scar, Some(&tallies.scar)))
+            .add(turn("port_rtt", "us", world, begun, move |time| {
+                plain_round_trips(plain, time, &mut of_plain)
             }))
-            .add(Subject::new("dependent_load", "ns", move |time| {
-                begun();
-                loads(chase, time)
-            }))
+            .add(turn("dependent_load", "ns", world, begun, move |time| loads(chase, time)))
             .add(many("scar_64", 64, &tallies.scar_64))
             .add(many("scar_256", 256, &tallies.scar_256));
         if lookups.can_call() {
-            contest = contest.add(each("call_threaded", Kind::Call, Some("call"))).add(
-                Subject::new("call_polled", "us", move |time| {
-                    begun();
-                    told(polled(world.polled_way(), lookups, time, &mut of_polled))
-                }),
-            );
+            contest = contest
+                .add(each("call_threaded", Kind::Call, Some(&tallies.call_threaded)))
+                .add(turn("call_polled", "us", world, begun, move |time| {
+                    polled(world.polled_way(), lookups, time, &mut of_polled)
+                }));
         }
         contest.run(rounds)
     }
 }
 
+/// One way's turns. Once a process is gone all that is left fails at once.
+fn turn<'c>(
+    name: &'static str,
+    unit: &'static str,
+    world: &'c World,
+    begun: &'c impl Fn(),
+    mut measure: impl FnMut(Duration) -> Result<SliceResult> + 'c,
+) -> Subject<'c> {
+    Subject::new(name, unit, move |time| {
+        begun();
+        let outcome = world.check().and_then(|()| measure(time));
+        outcome.unwrap_or_else(|error| SliceResult::failed(format!("{error:#}")))
+    })
+}
+
 /// How many ways take turns.
 pub fn subjects(lookups: &Lookups<'_>) -> u32 {
     if lookups.can_call() { 9 } else { 7 }
-}
-
-fn told(outcome: Result<SliceResult>) -> SliceResult {
-    outcome.unwrap_or_else(|error| SliceResult::failed(format!("{error:#}")))
 }
 
 fn one_by_one(
@@ -195,16 +193,14 @@ fn plain_round_trips(
     Ok(SliceResult::new().value("p50", p50 as f64 / 1e3))
 }
 
-fn loads(chase: &mut Chase<RegionWords>, time: Duration) -> SliceResult {
+fn loads(chase: &mut Chase<RegionWords>, time: Duration) -> Result<SliceResult> {
     let begin = Instant::now();
     let mut each = Vec::new();
     while begin.elapsed() < time {
         each.push(chase.run(LOADS));
     }
-    match nic_figures::median(&mut each) {
-        Some(median) => SliceResult::single(median),
-        None => SliceResult::failed("the slice was too short for one walk"),
-    }
+    let p50 = nic_figures::median(&mut each).context("no walk ended within the slice")?;
+    Ok(SliceResult::single(p50))
 }
 
 /// A region's memory as a chase sees it.

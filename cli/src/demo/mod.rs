@@ -71,6 +71,9 @@ pub struct Arguments {
     /// Who drives the initiator's engine [default: inline with fewer than four cores].
     #[arg(long, value_enum)]
     initiator: Option<Drive>,
+    /// Who drives the target's engine for CALL polled; for tests.
+    #[arg(long, value_enum, hide = true)]
+    polled: Option<Drive>,
     /// Print one JSON object instead of the table; ends 75 if the machine was too restless.
     #[arg(long)]
     json: bool,
@@ -84,7 +87,7 @@ pub struct Arguments {
 /// # Errors
 /// Bad input, or a machine on which it cannot run at all.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let plan = Plan::new(arguments.port, arguments.initiator)?;
+    let plan = Plan::new(arguments.port, arguments.initiator, arguments.polled)?;
     // Before this thread is pinned: the probe's threads go elsewhere.
     let mut probe = match (plan.cores.initiator, plan.cores.target) {
         (Some(initiator), Some(target)) => PlacementProbe::new((initiator, target))?,
@@ -123,6 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let contest = Contest { world: &world, lookups: &lookups, plain, chase, tallies: &tallies };
     let measured = contest.run(&mut probe, SLICE, rounds, || bar.inc(1));
     bar.finish_and_clear();
+    world.check()?;
 
     let setup = Setup {
         plan: &plan,

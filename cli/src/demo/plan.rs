@@ -105,14 +105,19 @@ fn is_of(pair: CorePair, core: usize) -> bool {
 }
 
 impl Plan {
-    /// The plan for a port; `initiator` forces who drives its engine.
-    pub fn new(port: PortKind, initiator: Option<Drive>) -> Result<Self> {
+    /// The plan for a port; `initiator` and `polled` force who drives those engines.
+    pub fn new(port: PortKind, initiator: Option<Drive>, polled: Option<Drive>) -> Result<Self> {
         let cores = Cores::deal()?;
         if cores.count == 0 {
             bail!("this process may use no core");
         }
         let by_cores = if cores.count < CORES_FOR_ALL { Drive::Inline } else { Drive::Process };
-        Ok(Plan { port, initiator: initiator.unwrap_or(by_cores), polled: by_cores, cores })
+        Ok(Plan {
+            port,
+            initiator: initiator.unwrap_or(by_cores),
+            polled: polled.unwrap_or(by_cores),
+            cores,
+        })
     }
 
     /// How many tables are filled.
@@ -125,6 +130,11 @@ impl Plan {
         let shares =
             self.initiator == Drive::Process && self.cores.initiator == self.cores.initiator_engine;
         if self.cores.is_one() || shares { Wait::Block } else { Wait::Spin }
+    }
+
+    /// Whether a polling owner of the main table shares its core with an engine that it waits for.
+    pub fn owner_yields(&self) -> bool {
+        self.cores.is_one() || self.cores.owner == self.cores.target
     }
 
     /// How long engine processes spin before they sleep, in microseconds: longer than any op takes,
@@ -148,10 +158,13 @@ impl Plan {
                 Drive::Inline => "the initiator drives its engine itself (inline)",
                 Drive::Process => "the initiator's engine is a process, as asked",
             };
+            let polled = match self.polled {
+                Drive::Inline => "the target application drives its own",
+                Drive::Process => "the target application takes turns with its engine, as asked",
+            };
             limits.push(format!(
-                "With {count} cores {initiator}, and for CALL polled the target application \
-                 drives its own: from {CORES_FOR_ALL} cores on each engine and application has \
-                 a core."
+                "With {count} cores {initiator}, and for CALL polled {polled}: from \
+                 {CORES_FOR_ALL} cores on each engine and application has a core."
             ));
         }
         if self.initiator == Drive::Process && self.wait() == Wait::Block {

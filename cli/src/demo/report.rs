@@ -276,11 +276,13 @@ fn notes(setup: &Setup<'_>, outcome: &Outcome) -> Vec<String> {
     let mut notes = setup.plan.limits();
     let pages = &setup.world.main.ready.pages;
     if pages.iter().any(|pages| pages == "4 KiB") {
-        notes.push(
-            "The table lies on pages of 4 KiB, so most loads also miss the TLB; with huge pages \
-             (`sysctl -w vm.nr_hugepages=600`, see `nic doctor`) they are about twice as fast."
-                .to_owned(),
-        );
+        let each: u64 = setup.world.main.ready.bytes.iter().map(|b| b.div_ceil(2 << 20)).sum();
+        // Besides the tables there is the memory of the dependent loads.
+        let all = each * (setup.plan.tables() + 1);
+        notes.push(format!(
+            "The table lies on pages of 4 KiB, so most loads miss the TLB as well; with huge pages \
+             (`sudo sysctl -w vm.nr_hugepages={all}`, see `nic doctor`) everything is faster."
+        ));
     }
     if outcome.measured.figure("call_threaded.p50").is_none() && outcome.errors == 0 {
         let most = super::world::CALL_VALUE_MAX;

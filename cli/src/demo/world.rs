@@ -93,7 +93,7 @@ impl World {
         await_engine(&engine)?;
         let observer = Nic::connect(Endpoint::Socket(of_observer.as_fd().try_clone_to_owned()?))?;
         let order =
-            TargetOrder { core: plan.cores.owner, inline: None, yielding: plan.cores.is_one() };
+            TargetOrder { core: plan.cores.owner, inline: None, yielding: plan.owner_yields() };
         let owner = Child::start(TARGET_COMMAND, "the target application")?;
         owner.send(&order, &[file.as_fd(), of_owner.as_fd()])?;
         drop(of_owner);
@@ -125,6 +125,16 @@ impl World {
     /// The target engine's status as JSON.
     pub fn engine_status(&self) -> Result<String> {
         self.observer.status().context("the target's engine does not tell its status")
+    }
+
+    /// Whether everyone is still there, and has nothing to say for which nobody has asked.
+    pub fn check(&self) -> Result<()> {
+        let ways = [Some(&self.main), self.polled.as_ref()].into_iter().flatten();
+        let of_ways = ways.flat_map(|way| [Some(&way.owner), way.own_engine.as_ref()]);
+        for child in of_ways.flatten().chain([&self.engine]) {
+            child.check()?;
+        }
+        Ok(())
     }
 
     /// Everyone's part and process number.

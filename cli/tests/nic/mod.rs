@@ -64,6 +64,10 @@ impl Running {
         self.0.wait().unwrap()
     }
 
+    pub fn await_end(&mut self) -> std::process::ExitStatus {
+        self.0.wait().unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -73,6 +77,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Kills a process that this one has not started itself.
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 /// Whether the process runs: neither gone nor a zombie that nobody has reaped.

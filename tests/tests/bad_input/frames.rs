@@ -194,7 +194,8 @@ fn replies_where_requests_belong() {
     molested.scene.nobody_noticed();
 }
 
-/// More ops than the credits allow: what finds no place comes again, nothing breaks.
+/// More ops than the credits allow: what finds no place comes again, and the peer is told that
+/// somebody is there.
 #[test]
 fn ops_beyond_all_credits() {
     let mut molested = molested(84);
@@ -204,16 +205,14 @@ fn ops_beyond_all_credits() {
     for _ in 0..400 {
         let mut body = Vec::new();
         for _ in 0..18 {
+            // Every op waits for one that never comes.
+            sequence += 1;
             let request = Request {
                 kernel: KernelId::FETCH_ADD,
-                op: OpId::new(sequence as u16, 0),
-                // Every op but the first waits for one that comes only at the end.
-                sequence: sequence + 1,
                 flags: RequestFlags::FENCE,
-                budget_us: 200_000,
-                ..good(rkey, 0)
+                budget_us: 60_000_000,
+                ..good(rkey, sequence)
             };
-            sequence += 1;
             body.extend(request_frame(&request, &arguments, &[]));
         }
         let Molested { scene, rogue } = &mut molested;
@@ -222,7 +221,76 @@ fn ops_beyond_all_credits() {
         }
         rogue.turns(&mut scene.world, Span::from_us(20));
     }
-    let counters = molested.scene.world.counters(molested.scene.target);
+    let Molested { scene, rogue } = &mut molested;
+    let counters = scene.world.counters(scene.target);
     assert!(counters.unplaced_packets > 0, "the tables were full");
-    molested.scene.nobody_noticed();
+    assert!(counters.fenced < 256, "no flow gets more than its share");
+    scene.nobody_noticed();
+    rogue.turns(&mut scene.world, Span::from_ms(3_000));
+    assert!(!rogue.closed, "a target without room is not a dead one");
+    scene.nobody_noticed();
+    assert_eq!(scene.memory.load64(16384).unwrap(), 0);
+}
+
+/// Ops that stay in hand because their payload never comes: no flow gets more than its credits.
+#[test]
+fn payloads_that_never_come() {
+    let mut molested = molested(86);
+    let rkey = molested.scene.rkey;
+    let at = write::Arguments::home(32 << 10).encode();
+    for packet in 0..40 {
+        let mut body = Vec::new();
+        for op in 0..10 {
+            let request = Request {
+                kernel: KernelId::WRITE,
+                budget_us: 100_000,
+                payload_length: 4000,
+                ..good(rkey, packet * 10 + op)
+            };
+            body.extend(request_frame(&request, &at, &[1; 16]));
+        }
+        let Molested { scene, rogue } = &mut molested;
+        rogue.send(&scene.world, &body);
+        rogue.turns(&mut scene.world, Span::from_us(20));
+    }
+    let Molested { scene, rogue } = &mut molested;
+    let counters = scene.world.counters(scene.target);
+    assert_eq!(counters.ops_in, 250, "256 credits, ten ops a packet");
+    assert!(counters.unplaced_packets > 0);
+    scene.nobody_noticed();
+    // They expire and make room, until all have had their turn.
+    rogue.turns(&mut scene.world, Span::from_ms(1_500));
+    let counters = scene.world.counters(scene.target);
+    assert_eq!((counters.ops_in, rogue.replies.len()), (0, 400));
+    assert!(rogue.replies.iter().all(|(reply, _)| reply.status == Status::Expired));
+    scene.nobody_noticed();
+}
+
+/// With a flow ends all that it left half done, however long its budget.
+#[test]
+fn the_flow_ends_in_the_middle() {
+    let mut molested = molested(85);
+    let rkey = molested.scene.rkey;
+    let hour = 3_600_000_000;
+    let part = Request {
+        kernel: KernelId::WRITE,
+        budget_us: hour,
+        payload_length: 4000,
+        ..good(rkey, 0)
+    };
+    let at = write::Arguments::home(32 << 10).encode();
+    let fenced = Request { flags: RequestFlags::FENCE, budget_us: hour, ..good(rkey, 1) };
+    let read = read::Arguments::home(0, 8).encode();
+    let body =
+        [request_frame(&part, &at, &[1; 64]), request_frame(&fenced, &read, &[])].concat();
+    let (counted, replies) = molested.send(&body);
+    assert_eq!((counted.ops_in, counted.fenced, replies), (1, 1, 0));
+    let Molested { scene, rogue } = &mut molested;
+    let open = scene.world.counters(scene.target).flows;
+    rogue.close(&mut scene.world);
+    let counters = scene.world.counters(scene.target);
+    assert_eq!((counters.flows, counters.ops_in), (open - 1, 0));
+    let revoked_at = scene.world.now();
+    scene.world.revoke(scene.target, scene.owner, rkey);
+    assert!(scene.world.now().since(revoked_at) < Span::from_ms(5), "nothing holds the region");
 }

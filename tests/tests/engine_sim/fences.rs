@@ -97,7 +97,10 @@ struct Served {
 const SERVICE: u16 = 3;
 
 fn served(world: World, depth: u32) -> Served {
-    let mut pair = Pair::new(world, 4096, session_of(depth, 4096));
+    serve(Pair::new(world, 4096, session_of(depth, 4096)))
+}
+
+fn serve(mut pair: Pair) -> Served {
     let geometry = Geometry { receive_buffers: 4, receive_buffer_bytes: 64, ..session_of(4, 4096) };
     let server = pair.world.open_session(pair.target, pair.owner, geometry);
     let (client, session) = (pair.owner, server.id);
@@ -123,6 +126,36 @@ fn a_fence_waits_for_a_call_and_only_in_its_stream() {
     let done = pair.world.wait(&mut pair.session);
     assert!(done.iter().all(Done::is_ok) && done.iter().any(|done| done.token == behind));
     assert_eq!(pair.word(0), 1);
+}
+
+/// Engines whose ops have to wait need not stay awake for that.
+#[test]
+fn waiting_ops_keep_nobody_awake() {
+    let few = EngineConfig { op_credits: 4, ..small_engine() };
+    let mut world = World::new(55);
+    let (initiator, target) = (world.add_host(), world.add_host_with(few));
+    let pair = Pair::of(world, initiator, target, 64 << 10, session_of(16, 8192));
+    let Served { mut pair, mut server } = serve(pair);
+    pair.world.let_engines_sleep(true);
+    let remote = pair.remote;
+    for _ in 0..4 {
+        pair.session.submit(&Ask::call(remote, SERVICE, b"slow", 0));
+    }
+    // No credit is left for these, and the second waits for all others besides.
+    pair.session.submit(&Ask::fetch_add(remote, 0, 1));
+    pair.session.submit(&Ask::write(remote, 8, &[1; 8000]).fenced());
+    pair.world.run_for(Span::from_ms(1));
+    let turns = |world: &World| [initiator, target].map(|host| world.counters(host).turns);
+    let before = turns(&pair.world);
+    pair.world.run_for(Span::from_ms(500));
+    let after = turns(&pair.world);
+    for (before, after) in before.into_iter().zip(after) {
+        assert!(after - before < 1_000, "{} turns in 500 ms", after - before);
+    }
+    for call in server.calls() {
+        server.answer(&call, Status::Ok, b"");
+    }
+    assert!(pair.world.wait(&mut pair.session).iter().all(Done::is_ok));
 }
 
 /// However many ops overtake a slow one, the next fence still waits for exactly that one.
