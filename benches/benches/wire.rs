@@ -12,12 +12,12 @@ const PACKET_BYTES: usize = 1400;
 fn wire(criterion: &mut Criterion) {
     let mut packet = [0; PACKET_BYTES];
     let mut copy = [0; PACKET_BYTES];
-    emit_requests(&mut packet);
+    emit_requests(&mut packet, 0);
     let requests = request_count(PACKET_BYTES);
     let mut group = criterion.benchmark_group(format!("packet_of_{requests}_requests"));
     group.throughput(Throughput::Elements(1));
     group.bench_function("emit", |bencher| {
-        bencher.iter(|| emit_requests(black_box(&mut packet)));
+        bencher.iter(|| emit_requests(black_box(&mut packet), black_box(0)));
     });
     group.bench_function("parse", |bencher| {
         bencher.iter(|| assert_eq!(parse_requests(black_box(&packet)).0, requests));

@@ -12,14 +12,14 @@ pub fn request_count(packet_bytes: usize) -> usize {
     (packet_bytes - HEADER_BYTES) / request_bytes(ARGUMENT_BYTES, 0)
 }
 
-/// Fills a packet: header, as many requests as fit, padding.
+/// Fills a packet: header, as many requests as fit, padding. The ops are numbered from `first_op`.
 #[inline]
-pub fn emit_requests(packet: &mut [u8]) {
+pub fn emit_requests(packet: &mut [u8], first_op: u32) {
     let header = PacketHeader::new(PacketKind::Data, ConnectionId::from_raw(7));
     header.write(packet);
     let arguments = [0x5a; ARGUMENT_BYTES];
     let mut rest = &mut packet[HEADER_BYTES..];
-    let mut sequence = 0;
+    let mut sequence = first_op;
     loop {
         let request = frame::Request {
             op: OpId::from_raw(sequence),
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_full_packet_is_read_as_it_was_written() {
         let mut packet = [0; 1400];
-        emit_requests(&mut packet);
+        emit_requests(&mut packet, 7);
         let (count, sum) = parse_requests(&packet);
         assert_eq!(count, request_count(1400));
         assert!(count > 10 && sum > 0);

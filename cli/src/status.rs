@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn people_are_shown_engines_applications_and_counters() {
         let json = r#"{"pid":7,"version":"0.1.0",
-            "engines":[{"engine":0,"address":"127.0.0.1:9","port":"udp","counters":{"flows":12345}}],
+            "engines":[{"engine":0,
+                "address":"127.0.0.1:9","port":"udp","counters":{"flows":12345}}],
             "applications":[{"name":"store","pid":8,"engine":0}]}"#;
         let shown = text(&serde_json::from_str(json).unwrap());
         for part in ["process 7", "127.0.0.1:9", "store (8)", "flows open", "12 345"] {

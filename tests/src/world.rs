@@ -100,11 +100,19 @@ impl World {
         let network = SimNetwork::new(seed, config);
         // Not at zero, so that nothing takes an unset time for a real one.
         network.advance_to(Time::from_ns(1_000_000_000));
-        World { network, hosts: Vec::new(), addresses: Vec::new(), seed, spin: SPIN, sleepy: false, next_work: 0 }
+        World {
+            network,
+            hosts: Vec::new(),
+            addresses: Vec::new(),
+            seed,
+            spin: SPIN,
+            sleepy: false,
+            next_work: 0,
+        }
     }
 
-    /// From now on engines sleep whenever they may, as blocking ones do, so that a wake-up or a timer
-    /// that an engine forgets is missed.
+    /// From now on engines sleep whenever they may, as blocking ones do, so that a wake-up or a
+    /// timer that an engine forgets is missed.
     pub fn let_engines_sleep(&mut self, sleepy: bool) {
         self.sleepy = sleepy;
     }
@@ -142,7 +150,8 @@ impl World {
         let port = TestPort::new(port, misdirection.clone());
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e);
         let engine = Engine::new(port, config, self.seed, self.now()).unwrap();
-        self.hosts[host.0] = Some(SimHost { engine, misdirection, answers: Vec::new(), woken: true });
+        self.hosts[host.0] =
+            Some(SimHost { engine, misdirection, answers: Vec::new(), woken: true });
     }
 
     /// The engine dies without a word.

@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "entries")]
     input: Option<PathBuf>,
     /// Make up so many pairs (16 B keys, 64 B values).
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=1 << 26))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = entries_range())]
     entries: u32,
     /// Makes the pairs and the order in which they are read; equal seeds repeat.
     #[arg(long, default_value_t = 1)]
@@ -80,6 +80,10 @@ pub struct Arguments {
     /// Draw the latencies as an SVG picture.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+}
+
+fn entries_range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1 << 26)
 }
 
 /// Runs the demo.

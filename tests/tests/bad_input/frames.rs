@@ -272,17 +272,12 @@ fn the_flow_ends_in_the_middle() {
     let mut molested = molested(85);
     let rkey = molested.scene.rkey;
     let hour = 3_600_000_000;
-    let part = Request {
-        kernel: KernelId::WRITE,
-        budget_us: hour,
-        payload_length: 4000,
-        ..good(rkey, 0)
-    };
+    let part =
+        Request { kernel: KernelId::WRITE, budget_us: hour, payload_length: 4000, ..good(rkey, 0) };
     let at = write::Arguments::home(32 << 10).encode();
     let fenced = Request { flags: RequestFlags::FENCE, budget_us: hour, ..good(rkey, 1) };
     let read = read::Arguments::home(0, 8).encode();
-    let body =
-        [request_frame(&part, &at, &[1; 64]), request_frame(&fenced, &read, &[])].concat();
+    let body = [request_frame(&part, &at, &[1; 64]), request_frame(&fenced, &read, &[])].concat();
     let (counted, replies) = molested.send(&body);
     assert_eq!((counted.ops_in, counted.fenced, replies), (1, 1, 0));
     let Molested { scene, rogue } = &mut molested;

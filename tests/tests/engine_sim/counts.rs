@@ -100,7 +100,8 @@ fn silence_costs_nothing() {
     pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 0, 1));
     pair.world.run_until_idle();
     let before = pair.world.network.counters().sent;
-    let turns = |pair: &Pair| [pair.initiator, pair.target].map(|host| pair.world.counters(host).turns);
+    let turns =
+        |pair: &Pair| [pair.initiator, pair.target].map(|host| pair.world.counters(host).turns);
     let turns_before = turns(&pair);
     pair.world.run_for(Span::from_ms(5_000));
     assert_eq!(pair.world.network.counters().sent, before);

@@ -154,6 +154,8 @@ fn flows_of_the_dead_make_room() {
         let mut session = pair.world.add_session(host, small_session());
         let remote = pair.world.connect(&session, pair.target, pair.rkey);
         assert!(pair.world.run(&mut session, &Ask::fetch_add(remote, 0, 1)).is_ok());
+        // With nothing left to be acknowledged no timer ends the flow.
+        pair.world.run_for(Span::from_ms(1));
         pair.world.kill(host);
     }
     let host = pair.world.add_host();
@@ -162,12 +164,15 @@ fn flows_of_the_dead_make_room() {
     let refusal = pair.world.refused(host, work(&pair.world));
     assert!(refusal.reason.contains("NoRoom"), "{}", refusal.reason);
     pair.world.run_for(Span::from_ms(61_000));
-    pair.world.connect(&session, pair.target, pair.rkey);
-    // The target itself can open flows again, too.
+    // The target itself opens a flow: the first attempt makes room, the next one finds it.
     let third = pair.world.add_host();
     let owner = pair.world.add_client(third);
     let (_, rkey) = pair.world.exported_region(third, owner, 4096, Access::all());
     let mut own = pair.world.add_session(pair.target, small_session());
+    let work = pair.world.connect_work(&own, third, rkey);
+    assert_eq!(pair.world.refused(pair.target, work).status, Status::Unreachable);
+    pair.world.run_for(Span::from_ms(1));
     let remote = pair.world.connect(&own, third, rkey);
+    pair.world.connect(&session, pair.target, pair.rkey);
     assert!(pair.world.run(&mut own, &Ask::fetch_add(remote, 0, 1)).is_ok());
 }

@@ -59,9 +59,7 @@ fn look_up(store: &mut Store, view: &TableView, keys: &[u64], map: &BTreeMap<u64
             let key = key(*number);
             match validate(&done.reply, &key, KeyHash::of(&key), view.config_id) {
                 Verdict::Hit { value, .. } => {
-                    assert!(
-                        map.get(number).map(Vec::as_slice) == Some(&done.reply[value])
-                    );
+                    assert!(map.get(number).map(Vec::as_slice) == Some(&done.reply[value]));
                 }
                 Verdict::Miss => assert!(!map.contains_key(number), "key {number} was missed"),
                 Verdict::Overflowed => assert!(store.table.overflowed() > 0),

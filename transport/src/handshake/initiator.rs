@@ -34,7 +34,9 @@ impl<C: CongestionControl> Endpoint<C> {
         let flows_max = self.config.flows_max;
         let Some(slot) = self.flows.take_slot() else {
             // If a flow can be reclaimed, the next attempt finds its slot free.
-            self.reclaim(now);
+            if !self.flows.any_to_be_removed() {
+                self.reclaim(now);
+            }
             return Err(ConnectError::NoRoom { flows_max });
         };
         let birth = Birth {
