@@ -1,0 +1,99 @@
+//! What is refused: forked children, revoked regions, daemons that cannot be.
+
+use std::path::Path;
+use std::process::Command;
+
+use nic_host::{Access, Fate, Nic, Status};
+use nic_tests::children::{Child, Role, Waiting};
+
+use super::{PROGRAM, Place, failure};
+
+#[test]
+fn a_forked_child_is_refused_and_its_parent_goes_on() {
+    let place = Place::new();
+    let _daemon = place.daemon("target", "");
+    let (_target, tickets) = place.target("target", Waiting::Adaptive);
+    let options = place.options("target", Waiting::Adaptive, &tickets);
+    let mut forker = Child::start(PROGRAM, &Role::Forker(options));
+    let outcome = forker.answer();
+    assert_eq!(outcome["child"], 0, "the child was refused everything: {outcome}");
+    assert_eq!(outcome["parent_reads"], 64, "{outcome}");
+}
+
+#[test]
+fn a_revoked_region_is_out_of_reach_when_revoke_returns() {
+    let place = Place::new();
+    let _daemon = place.daemon("target", "");
+    let owner = place.nic("target");
+    let region = owner.region(1 << 16).create().unwrap();
+    let export = region.export(Access::READ.and(Access::WRITE)).unwrap();
+    let nic = Nic::inline(Default::default()).unwrap();
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    session.run(remote.write(0, b"before")).unwrap();
+
+    // Ops are under way when the owner takes its region back.
+    let under_way: Vec<_> =
+        (0..64u64).map(|_| session.submit(remote.write(64, &[7; 64])).unwrap()).collect();
+    session.poll().for_each(drop);
+    export.revoke().unwrap();
+    let mut after = [0; 64];
+    region.memory().read(64, &mut after).unwrap();
+    assert_eq!(
+        failure(session.run(remote.write(64, &[9; 64]))),
+        (Status::Revoked, Fate::NotExecuted)
+    );
+    assert_eq!(failure(session.run(remote.read(0..8))), (Status::Revoked, Fate::NotExecuted));
+    // Since revoke returned, no byte has changed, whatever was under way.
+    let mut later = [0; 64];
+    region.memory().read(64, &mut later).unwrap();
+    assert_eq!(after, later);
+    drop(under_way);
+
+    // The region may be exported again; the old ticket stays dead.
+    let again = region.export(Access::READ).unwrap();
+    let fresh = session.connect(&again.ticket()).unwrap();
+    assert_eq!(&*session.run(fresh.read(0..6)).unwrap(), b"before");
+    assert_eq!(failure(session.run(remote.read(0..6))).0, Status::Revoked);
+    assert_eq!(failure(session.run(fresh.write(0, b"x"))).1, Fate::NotExecuted);
+}
+
+/// Starts a daemon that must not start; what it says.
+fn refusal(config: &Path) -> String {
+    let role = serde_json::to_string(&Role::Daemon(config.to_owned())).unwrap();
+    // Its input stays open: it is not the end of that which ends the daemon.
+    let (input, _open) = std::io::pipe().unwrap();
+    let output = Command::new(PROGRAM).arg(role).stdin(input).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_socket_in_use_is_refused_and_its_owner_undisturbed() {
+    let place = Place::new();
+    let _daemon = place.daemon("target", "");
+    let (_target, tickets) = place.target("target", Waiting::Adaptive);
+    let said = refusal(&place.config("target", ""));
+    assert!(said.contains("target.sock"), "{said}");
+    let nic = place.nic("target");
+    let session = nic.session().open().unwrap();
+    session.run(tickets.region(&session).read(0..64)).unwrap();
+}
+
+#[test]
+fn an_address_in_use_is_refused() {
+    let place = Place::new();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = place.config("second", &format!("\n[port]\naddress = \"{address}\""));
+    let said = refusal(&config);
+    assert!(said.contains(&address.to_string()) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn an_unknown_config_key_is_refused_by_name_and_line() {
+    let place = Place::new();
+    let said = refusal(&place.config("typo", "wiat = \"spin\""));
+    assert!(said.contains("wiat") && said.contains("typo.toml"), "{said}");
+    assert!(said.contains("line 4"), "{said}");
+}
