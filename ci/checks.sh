@@ -59,3 +59,16 @@ check_loom() {
         return 1
     fi
 }
+
+# Deliberate breakage has to be noticed: without the checksum's check the race against a writer must
+# fail, and for that reason.
+check_checksum_matters() {
+    local test=(cargo test --locked -p nic-tests --test race) output
+    export RUSTFLAGS='--cfg nic_break="checksum"' CARGO_TARGET_DIR="$target/broken"
+    "${test[@]}" --no-run
+    if output="$("${test[@]}" 2>&1)"; then
+        echo "the race test passes although checksums are not looked at" >&2
+        return 1
+    fi
+    grep --fixed-strings 'a torn value was believed' <<<"$output"
+}

@@ -1,5 +1,7 @@
 //! CliqueMap's table, looked into from afar.
 
+use std::time::Instant;
+
 use nic_kernels::bucket_table::layout::{
     BUCKET_HEADER_BYTES, BucketHeader, ENTRY_HEADER_BYTES, EntryHeader, INDEX_ENTRY_BYTES,
 };
@@ -8,12 +10,12 @@ use nic_kernels::bucket_table::{
     validate_entry,
 };
 use nic_kernels::{read, scan_and_read};
-use nic_wire::KernelId;
 use nic_wire::ticket::Ticket;
+use nic_wire::{Fate, KernelId, Status};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{NicError, OpError};
-use crate::operation::{Ask, Facts, Judgement, Op, Operation, Reply};
+use crate::operation::{Ask, DEFAULT_DEADLINE, Facts, Judgement, Op, Operation, Reply};
 use crate::ops::{Bytes, Read};
 use crate::region::RemoteRegion;
 use crate::session::{Answer, ServeError, Session};
@@ -117,11 +119,13 @@ impl RemoteTable {
     }
 
     /// Looks a key up by two plain READs, bucket and entry: what RDMA would do (CliqueMap's 2xR).
+    /// What is torn is read again, for as long as an op may take unless it is told otherwise.
     ///
     /// # Errors
-    /// How a READ failed, or the table changed.
+    /// How a READ failed, or the table changed, or what was read stayed torn.
     pub fn two_reads(&self, session: &Session, key: &[u8]) -> Result<Lookup, OpError> {
         let hash = KeyHash::of(key);
+        let mut torn_since = None;
         'again: loop {
             let bucket = session
                 .run(Op::new(Read::of(self.region.remote(), self.view.read_bucket(hash))))?;
@@ -136,7 +140,14 @@ impl RemoteTable {
                     Verdict::Hit { value, version } => {
                         return Ok(Lookup::Hit(Entry { bytes: entry, value, version }));
                     }
-                    Verdict::Torn(_) => continue 'again,
+                    Verdict::Torn(_) => {
+                        let since = *torn_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= DEFAULT_DEADLINE {
+                            let (status, fate) = (Status::Torn, Fate::NotExecuted);
+                            return Err(OpError::Failed { status, fate });
+                        }
+                        continue 'again;
+                    }
                     Verdict::WrongConfig { found } => return Err(OpError::WrongConfig { found }),
                     // A neighbour with the same low half of the hash: the next candidate.
                     Verdict::Miss | Verdict::Overflowed => {}

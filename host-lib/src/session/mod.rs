@@ -239,7 +239,8 @@ impl Session {
         !state.ready.is_empty()
     }
 
-    /// Waits until an op is over or a call has come, at most `timeout`. Returns whether one has.
+    /// Waits until an op is over or a call has come, at most `timeout`. Returns whether one has, or
+    /// the engine process is gone ([`Session::is_lost`]).
     /// With nothing out and nothing served it waits all the same: for calls, or for the time.
     pub fn wait(&self, timeout: Duration) -> bool {
         if self.has_news() {
@@ -351,6 +352,12 @@ impl Session {
             (ControlReply::Connected { remote }, _) => Ok(RemoteRegion::new(remote, *ticket)),
             _ => Err(NicError::OutOfTurn),
         }
+    }
+
+    /// Whether the engine process is gone: nothing will arrive any more, and waiting returns at once.
+    /// Open a new session with a new engine.
+    pub fn is_lost(&self) -> bool {
+        self.state.borrow().is_lost
     }
 
     /// How many replies were torn and asked for again.
