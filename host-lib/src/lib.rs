@@ -41,7 +41,7 @@
 compile_error!("nic-host needs Linux 5.14 or newer");
 
 mod error;
-#[cfg(feature = "embedded")]
+#[cfg_attr(not(feature = "embedded"), path = "no_inline.rs")]
 mod inline;
 mod nic;
 mod operation;

@@ -13,7 +13,6 @@ use nic_wire::control::{self, ControlReply, ControlRequest, MAX_CONTROL_BYTES};
 use nic_wire::session::LAYOUT_VERSION;
 
 use crate::error::NicError;
-#[cfg(feature = "embedded")]
 use crate::inline::InlineEngine;
 use crate::region::RegionBuilder;
 use crate::session::SessionBuilder;
@@ -46,8 +45,8 @@ pub(crate) struct Inner {
 pub(crate) enum Backend {
     /// A process of its own.
     Process(Process),
-    /// This thread.
-    #[cfg(feature = "embedded")]
+    /// This thread; never where the feature `embedded` is off.
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "no value of it exists"))]
     Inline(InlineEngine),
 }
 
@@ -108,7 +107,6 @@ impl Nic {
     pub fn address(&self) -> std::net::SocketAddr {
         match &self.inner.backend {
             Backend::Process(process) => process.welcome.0,
-            #[cfg(feature = "embedded")]
             Backend::Inline(inline) => inline.address(),
         }
     }
@@ -117,7 +115,6 @@ impl Nic {
     pub fn port(&self) -> String {
         match &self.inner.backend {
             Backend::Process(process) => process.welcome.1.clone(),
-            #[cfg(feature = "embedded")]
             Backend::Inline(inline) => inline.port(),
         }
     }
@@ -144,7 +141,6 @@ impl Nic {
 
     /// Runs one turn of an inline engine; does nothing where an engine process does the work.
     pub fn turn(&self) {
-        #[cfg(feature = "embedded")]
         if let Backend::Inline(inline) = &self.inner.backend {
             inline.turn();
         }
@@ -173,7 +169,6 @@ impl Inner {
         }
         match &self.backend {
             Backend::Process(process) => process.request(request, descriptors),
-            #[cfg(feature = "embedded")]
             Backend::Inline(inline) => inline.request(request, descriptors),
         }
     }
