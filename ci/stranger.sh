@@ -109,25 +109,17 @@ stranger_tests() {
 }
 
 stranger_demo() {
-    local help options=(--json) option
+    local status=0
     as_stranger 15m cargo build --release
-    # Into a variable and not into a pipe: grep would close it early, and that is an error too.
-    help="$(as_stranger 1m cargo run --quiet --release -- --help)" || true
-    if ! grep --quiet --extended-regexp '^ +demo\b' <<<"$help"; then
-        echo "skipped: the nic command has no demo yet (its --help names none)"
-        return 77
-    fi
-    help="$(as_stranger 1m cargo run --quiet --release -- demo --help)"
-    for option in --entries=20000 --rounds=3; do
-        if grep --quiet -- "${option%=*}" <<<"$help"; then
-            options+=("$option")
-        fi
-    done
-    echo "cargo run --release -- demo ${options[*]}"
-    as_stranger 5m cargo run --quiet --release -- demo "${options[@]}" >"$scratch/demo.json"
-    # Not empty, and JSON to the end.
-    jq --exit-status --slurp 'length > 0' "$scratch/demo.json" >/dev/null
+    as_stranger 5m cargo run --quiet --release -- demo --entries 20000 --rounds 2
+    # 75: too few slices on a machine that moved. What is counted holds all the same.
+    as_stranger 5m cargo run --quiet --release -- demo --json --entries 20000 --rounds 8 \
+        >"$scratch/demo.json" || status=$?
+    ((status == 0 || status == 75))
     head -c 2000 "$scratch/demo.json"
+    jq --exit-status '[.results[] | {(.name): .value}] | add
+        | .scar_round_trips == 1 and .two_reads_round_trips == 2 and .errors == 0
+            and .packets_per_op_window_1 == 2' "$scratch/demo.json"
 }
 
 stranger_benches() {

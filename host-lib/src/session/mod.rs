@@ -217,11 +217,10 @@ impl Session {
         let mut state = self.state.borrow_mut();
         match &self.nic.backend {
             Backend::Process(process) => {
-                state.drain();
+                let is_idle = !state.drain();
                 if state.publish() {
                     self.wake_engine();
                 }
-                let is_idle = state.ready.is_empty();
                 self.idle_polls.set(if is_idle { self.idle_polls.get() + 1 } else { 0 });
                 if self.idle_polls.get() >= POLLS_UNTIL_LOOK {
                     self.idle_polls.set(0);

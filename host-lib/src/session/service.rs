@@ -52,7 +52,8 @@ impl Session {
     }
 
     /// Answers the calls that have come: `handler` is given the service's number, the request and
-    /// a place for the answer. Returns how many there were. [`Session::wait`] waits for more.
+    /// a place for the answer. Returns how many there were. [`Session::wait`] waits for more. The
+    /// handler must not use this session itself: it is busy with the call.
     pub fn answer_calls(
         &self,
         mut handler: impl FnMut(u16, &[u8], &mut Answer<'_>) -> Result<(), ServeError>,

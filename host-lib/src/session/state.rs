@@ -172,22 +172,28 @@ impl State {
         self.commands.publish()
     }
 
-    /// Takes the completions that have come; judges their replies.
+    /// Takes the completions that have come; judges their replies. Returns whether any had.
     #[inline]
-    pub(super) fn drain(&mut self) {
+    pub(super) fn drain(&mut self) -> bool {
         let mut completion = Completion::new_zeroed();
+        let mut any = false;
         loop {
             let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut completion);
             match self.completions.take(bytes) {
-                Ok(true) => self.completed(completion),
+                Ok(true) => {
+                    any = true;
+                    self.completed(completion);
+                }
                 Ok(false) => break,
+                // An engine that breaks the rules of its rings is as good as dead.
                 Err(_) => {
-                    self.is_lost = true;
+                    self.engine_lost();
                     break;
                 }
             }
         }
         self.completions.release();
+        any
     }
 
     #[inline]
@@ -197,10 +203,11 @@ impl State {
         let Stage::Out(lease) = std::mem::replace(&mut slot.stage, Stage::Free) else { return };
         let length = slot.reply_start + completion.length.get();
         // A length beyond the lease is an engine's fault: nothing of the reply is shown.
-        let Ok(lease) = lease.completed(length) else {
-            self.is_lost = true;
-            return;
-        };
+        if length > lease.capacity() {
+            slot.stage = Stage::Out(lease);
+            return self.engine_lost();
+        }
+        let Ok(lease) = lease.completed(length) else { return };
         if matches!(completion.status(), Status::Ok | Status::Continues) && slot.wanted {
             let bytes = lease.bytes();
             let note = &bytes[..slot.note_length as usize];

@@ -24,9 +24,6 @@ pub enum ControlError {
     /// The system call that waits failed.
     #[error("waiting for applications failed: {0}")]
     Wait(#[from] rustix::io::Errno),
-    /// The listening socket failed.
-    #[error("accepting applications failed: {0}")]
-    Accept(nic_shm::AcceptError),
 }
 
 /// One application.
@@ -117,16 +114,24 @@ impl Control {
             while let Ok((engine, answered)) = self.answers.try_recv() {
                 self.answered(engine, answered);
             }
-            if let (true, Some(listener)) = (wants_accept, &listener)
-                && let Some(socket) = listener.accept().map_err(ControlError::Accept)?
-            {
-                self.add(socket);
+            if let (true, Some(listener)) = (wants_accept, &listener) {
+                match listener.accept() {
+                    Ok(Some(socket)) => self.add(socket),
+                    Ok(None) => {}
+                    Err(error) => self.accept_failed(&error),
+                }
             }
             for index in ready {
                 self.message(index);
             }
             self.post_queued();
         }
+    }
+
+    /// No descriptor was free, most likely: the application waits in the queue until one is.
+    fn accept_failed(&self, error: &nic_shm::AcceptError) {
+        tracing::warn!(%error, "an application cannot be taken now");
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 
     /// Waits for anything to do: connections with something to say, the end, a new application.
@@ -194,6 +199,10 @@ impl Control {
     /// Reads one message of a connection, or its end.
     fn message(&mut self, index: usize) {
         let Some(connection) = &mut self.connections[index] else { return };
+        if connection.waiting.is_some() {
+            // Only a hang-up is looked for meanwhile: what else it sent is of no use any more.
+            return self.close(index);
+        }
         let mut buffer = vec![0; MAX_CONTROL_BYTES];
         match connection.socket.receive(&mut buffer) {
             Ok(Incoming::Message { len, descriptors }) => match control::decode(&buffer[..len]) {

@@ -24,7 +24,7 @@ impl<K: KernelSet> Core<K> {
     pub(super) fn control(&mut self, id: u64, work: Work) {
         let answer = match work {
             Work::AddClient => self.add_client().map(Some),
-            Work::RemoveClient { client } => self.remove_client(id, client),
+            Work::RemoveClient { client } => self.remove_client(client),
             Work::OpenSession { client, memory, geometry, doorbell } => {
                 self.open_session(client, &memory, geometry, doorbell).map(Some)
             }
@@ -87,7 +87,7 @@ impl<K: KernelSet> Core<K> {
         })
     }
 
-    fn remove_client(&mut self, id: u64, client: ClientId) -> Result<Option<Answer>, Refusal> {
+    fn remove_client(&mut self, client: ClientId) -> Result<Option<Answer>, Refusal> {
         let domain = self.domain(client)?;
         let mut released = Vec::new();
         for slot in 0..self.sessions.len() as u32 {
@@ -105,8 +105,6 @@ impl<K: KernelSet> Core<K> {
         self.memory.remove_domain(domain)?;
         self.executor.release_revoked(&mut self.memory);
         self.clients[usize::from(client.0)] = None;
-        self.parked
-            .retain(|parked| !matches!(parked, Parked::Revoke { id: other, .. } if *other == id));
         Ok(Some(Answer::Released(released)))
     }
 

@@ -344,6 +344,7 @@ impl<K: KernelSet> Core<K> {
             || !self.executor.is_idle()
             || !self.touched.is_empty()
             || !self.blocked.is_empty()
+            || self.target.has_ended_orphans()
             || self.deadlines.is_due(now)
             || self.target.is_call_due(now)
             || self.next_ask <= now

@@ -24,7 +24,7 @@ impl<K: KernelSet> Core<K> {
         let Core { open_sessions, sessions, .. } = self;
         open_sessions.iter().any(|slot| {
             let session = sessions[usize::from(*slot)].as_mut();
-            session.is_some_and(|session| matches!(session.commands.available(), Ok(1..)))
+            session.is_some_and(|session| !session.violated && session.has_command())
         })
     }
 
@@ -37,7 +37,7 @@ impl<K: KernelSet> Core<K> {
             if session.violated {
                 continue;
             }
-            if !matches!(session.commands.available(), Ok(0)) {
+            if session.has_command() {
                 self.pickup_from(slot);
             }
         }
@@ -45,20 +45,24 @@ impl<K: KernelSet> Core<K> {
 
     fn pickup_from(&mut self, slot: u16) {
         let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
-        let mut room = session.room().min(self.config.pickup_max);
-        // A command without a completion (an answer) needs no room, but is told apart only once it
-        // is taken: with the completions full, the application has to drain them first.
-        while room > 0 {
+        let mut room = session.room();
+        for _ in 0..self.config.pickup_max {
             let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
-            let Some(command) = session.take() else { break };
+            let Some(command) = session.next_command() else { break };
+            if command.kernel() == ANSWER {
+                // It has no completion, so it needs no room for one: callers wait for it.
+                self.counters.commands += 1;
+                self.answer(slot, &command);
+                continue;
+            }
+            if room == 0 {
+                session.stand_by(command);
+                break;
+            }
             room -= 1;
             self.counters.commands += 1;
-            if command.kernel() == ANSWER {
-                self.answer(slot, &command);
-            } else {
-                session.out += 1;
-                self.command(slot, &command);
-            }
+            session.out += 1;
+            self.command(slot, &command);
         }
         if let Some(session) = &mut self.sessions[usize::from(slot)] {
             session.commands.release();

@@ -224,7 +224,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let mut may_sleep = self.neighbours.prepare_wait() && self.core.touched.is_empty();
         for slot in &self.core.open_sessions {
             if let Some(session) = &mut self.core.sessions[usize::from(*slot)] {
-                may_sleep &= session.violated || session.commands.prepare_sleep();
+                may_sleep &= session.prepare_sleep();
             }
         }
         may_sleep &= self.port.prepare_wait();

@@ -40,6 +40,8 @@ pub(super) struct Session {
     lent: Vec<bool>,
     doorbell: Option<Doorbell>,
     pub(super) remotes: Vec<Remote>,
+    /// A command taken for which there was no room.
+    standing_by: Option<Command>,
     /// Ops taken whose completion is not yet staged.
     pub(super) out: u32,
     depth: u32,
@@ -109,6 +111,7 @@ impl Session {
             lent: vec![false; buffers as usize],
             doorbell,
             remotes: Vec::with_capacity(16),
+            standing_by: None,
             out: 0,
             depth: geometry.depth,
             dirty: false,
@@ -129,9 +132,35 @@ impl Session {
         }
     }
 
+    /// Whether [`Session::next_command`] has something that can go on.
+    #[inline]
+    pub(super) fn has_command(&mut self) -> bool {
+        match self.standing_by {
+            Some(_) => self.room() > 0,
+            None => !matches!(self.commands.available(), Ok(0)),
+        }
+    }
+
+    /// The next command: the one that stands by, or one from the ring.
+    #[inline]
+    pub(super) fn next_command(&mut self) -> Option<Command> {
+        self.standing_by.take().or_else(|| self.take())
+    }
+
+    /// Keeps a command for which there is no room until the application takes completions.
+    pub(super) fn stand_by(&mut self, command: Command) {
+        self.standing_by = Some(command);
+    }
+
+    /// Whether the engine may sleep as far as this session goes: it will be woken for the next
+    /// command, but not for completions that the application takes.
+    pub(super) fn prepare_sleep(&mut self) -> bool {
+        self.violated || (self.standing_by.is_none() && self.commands.prepare_sleep())
+    }
+
     /// Takes the next command.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<Command> {
+    fn take(&mut self) -> Option<Command> {
         let mut command = zerocopy::FromZeros::new_zeroed();
         let bytes: &mut [u8; COMMAND_BYTES] = zerocopy::transmute_mut!(&mut command);
         match self.commands.take(bytes) {

@@ -164,6 +164,12 @@ impl TargetTable {
         self.calls.expired(now)
     }
 
+    /// Whether [`Core::sweep_orphans`] has something to let go of.
+    #[inline]
+    pub(super) fn has_ended_orphans(&self) -> bool {
+        !self.ended_orphans.is_empty()
+    }
+
     /// Whether [`TargetTable::expired_call`] has something to look at.
     #[inline]
     pub(super) fn is_call_due(&self, now: Time) -> bool {
@@ -471,7 +477,7 @@ impl<K: KernelSet> Core<K> {
         self.links[usize::from(link)].replies.clear();
         for index in 0..self.target.ops.len() as u32 {
             let op = &mut self.target.ops[index as usize];
-            if op.live && op.link == link {
+            if op.live && op.link == link && !op.orphaned {
                 op.orphaned = true;
                 let is_stranded = matches!(op.source, Source::Strand(_)) && op.payload_left > 0;
                 if op.ready || is_stranded {
