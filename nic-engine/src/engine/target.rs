@@ -1,13 +1,13 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
+mod calls;
+
 use nic_kernels::mapped::MappedMemory;
-use nic_kernels::{Access, Executor, Invocation, KernelSet, Memory, SlotId};
+use nic_kernels::{Executor, Invocation, KernelSet, Memory, SlotId};
 use nic_ports::Port;
 use nic_wire::frame::{self, REPLY_BYTES, ReplyWriter, RequestFlags};
 use nic_wire::packet::MAX_PACKET_BYTES;
-use nic_wire::session::{AnswerArguments, Command, Receive};
 use nic_wire::{Fate, KernelId, OpId, Span, Status, Time};
-use zerocopy::FromBytes;
 
 use super::core::Core;
 use super::counters::Counters;
@@ -344,131 +344,6 @@ impl<K: KernelSet> Core<K> {
         self.target.finished(index, status, fate, total);
         let link = &mut self.links[usize::from(self.target.link(index))];
         answer_ready(&mut self.target, link, &mut self.touched, index, &mut self.counters);
-    }
-
-    /// Hands a call to the session that serves it.
-    fn deliver(
-        &mut self,
-        index: u32,
-        request: &frame::Request,
-        arguments: &[u8],
-        chunk: &[u8],
-        deadline: Time,
-    ) {
-        let Ok(service) = arguments.try_into().map(u16::from_le_bytes) else {
-            return self.refuse(index, Status::BadArguments);
-        };
-        if request.payload_length as usize != chunk.len() {
-            return self.refuse(index, Status::BadArguments);
-        }
-        let admitted = self.memory.admit(&request.rkey).and_then(|grant| {
-            self.memory.permit(grant, Access::CALL)?;
-            Ok(grant)
-        });
-        let grant = match admitted {
-            Ok(grant) => grant,
-            Err(error) => return self.refuse(index, error.status()),
-        };
-        let Some(slot) = self.serving_session(grant.export(), service) else {
-            return self.refuse(index, Status::NoService);
-        };
-        let receive = Receive {
-            call: self.target.call_id(index).into(),
-            buffer: 0.into(),
-            length: 0.into(),
-            answer_capacity: request.reply_capacity.into(),
-            service: service.into(),
-            reserved: Default::default(),
-            budget_us: (deadline.since(self.now).as_us() as u32).into(),
-            reserved_too: 0.into(),
-        };
-        let Some(session) = &mut self.sessions[usize::from(slot)] else {
-            return self.refuse(index, Status::NoService);
-        };
-        let (was_dirty, was_violated) = (session.dirty, session.violated);
-        let delivered = session.deliver(chunk, receive);
-        self.counters.ring_violations += u64::from(session.violated && !was_violated);
-        match delivered {
-            Some(buffer) => {
-                if !was_dirty {
-                    self.dirty_sessions.push(slot);
-                }
-                self.target.ops[index as usize].source = Source::Call { session: slot, buffer };
-                self.target.calls.set(index, deadline);
-                self.counters.calls += 1;
-            }
-            None => self.refuse(index, Status::Busy),
-        }
-    }
-
-    fn serving_session(&self, export: u16, service: u16) -> Option<u16> {
-        let domain = self.memory.domain_of(export)?;
-        let client = self.clients.iter().flatten().find(|client| client.domain == domain)?;
-        let (_, session) = client.services.iter().find(|(number, _)| *number == service)?;
-        Some(*session)
-    }
-
-    /// A serving application has answered a call.
-    pub(super) fn answer(&mut self, session_slot: u16, command: &Command) {
-        self.counters.answers += 1;
-        let Some(Ok((answer, _))) = command.arguments().map(AnswerArguments::read_from_prefix)
-        else {
-            self.counters.bad_commands += 1;
-            return;
-        };
-        let Some(session) = &mut self.sessions[usize::from(session_slot)] else { return };
-        let Some(index) = self.target.find_call(answer.call.get()) else {
-            // Nobody waits for it any more; the buffer is free again.
-            self.counters.late_answers += 1;
-            self.counters.bad_commands += u64::from(!session.free_buffer(answer.buffer.get()));
-            return;
-        };
-        let op = &self.target.ops[index as usize];
-        let Source::Call { session: served_by, buffer } = op.source else { return };
-        let length = answer.length.get();
-        let is_theirs = served_by == session_slot && buffer == answer.buffer.get();
-        if !is_theirs || length > session.answer_bytes_max() {
-            self.counters.bad_commands += 1;
-            return;
-        }
-        self.target.calls.lift(index);
-        let (status, total) = match Status::from_code(answer.status.get()) {
-            Ok(Status::Ok) => (Status::Ok, length),
-            _ => (Status::ServiceFailed, 0),
-        };
-        self.finish_now(index, status, Fate::Executed, total);
-    }
-
-    /// The caller of a delivered call no longer waits. The application still has the buffer.
-    pub(super) fn call_expired(&mut self, index: u32) {
-        self.finish_call_without_answer(index, Status::Expired);
-    }
-
-    fn finish_call_without_answer(&mut self, index: u32, status: Status) {
-        self.target.calls.lift(index);
-        self.target.ops[index as usize].source = Source::Nothing;
-        self.finish_now(index, status, Fate::Unknown, 0);
-    }
-
-    /// A session closes: the calls that it was to answer have nobody to answer them.
-    pub(super) fn fail_calls_of_session(&mut self, session: u16) {
-        for index in 0..self.target.ops.len() as u32 {
-            let op = &mut self.target.ops[index as usize];
-            let serves =
-                matches!(op.source, Source::Call { session: serving, .. } if serving == session);
-            if !op.live || !serves {
-                continue;
-            }
-            if !op.ready {
-                self.finish_call_without_answer(index, Status::ServiceFailed);
-            }
-            let op = &mut self.target.ops[index as usize];
-            if op.source != Source::Nothing {
-                // Answered, but the answer goes with the session's memory.
-                op.source = Source::Nothing;
-                (op.status, op.total, op.sent) = (Status::ServiceFailed, 0, 0);
-            }
-        }
     }
 
     /// A flow has ended: what it asked for runs to its end, but nobody will be told. What still
