@@ -52,12 +52,18 @@ check_loom() {
     for found in $(git ls-files --cached --others --exclude-standard -- '*/tests/loom_*.rs' |
         xargs -r -n 1 dirname | xargs -r -n 1 dirname | sort -u); do
         RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$target/loom" timeout --foreground 10m \
-            cargo test --locked --release --manifest-path "$found/Cargo.toml" --test 'loom_*'
+            cargo test --locked --release --manifest-path "$found/Cargo.toml" --test 'loom_*' 2>&1 |
+            tee --append "$scratch/loom-tests.log"
     done
     if [[ -z "${found-}" ]]; then
         echo "found no tests/loom_*.rs in any crate; the rings and the mailbox have some" >&2
         return 1
     fi
+}
+
+# What was promised has to have been tested: by the loom models and by root's tests.
+check_specification() {
+    ci/specification.sh "$scratch/loom-tests.log" "$scratch/root-tests.log"
 }
 
 # Deliberate breakage has to be noticed: without the checksum's check the race against a writer must
@@ -71,4 +77,58 @@ check_checksum_matters() {
         return 1
     fi
     grep --fixed-strings 'a torn value was believed' <<<"$output"
+}
+
+# Deliberate breakage has to be noticed: without the producer's fence a wake-up is lost, and the
+# model that looks for lost wake-ups must find it.
+check_wake_fence_matters() {
+    local test=(cargo test --locked --release -p nic-shm --test loom_ring) output
+    export RUSTFLAGS='--cfg loom --cfg nic_break="wake_fence"' CARGO_TARGET_DIR="$target/loom-broken"
+    "${test[@]}" --no-run
+    if output="$(timeout --foreground 10m "${test[@]}" 2>&1)"; then
+        echo "the loom model passes although a wake-up fence is missing" >&2
+        return 1
+    fi
+    grep --extended-regexp '^test no_wake_up_is_lost \.\.\. FAILED' <<<"$output"
+}
+
+# has_nightly FILE..: a nightly toolchain that has these, below its folder of libraries.
+has_nightly() {
+    local sysroot file
+    sysroot="$(rustc +nightly --print sysroot 2>/dev/null)" || return 1
+    for file in "$@"; do
+        [[ -e "$sysroot/$file" ]] || return 1
+    done
+}
+
+# Accesses outside of what was allocated, after its end or after it was freed, where `unsafe` is.
+# The standard library is not rebuilt: what is looked for lies in this project's code. Leaks are not
+# looked for: forgotten leases leak by design.
+check_address_sanitizer() {
+    local host
+    host="$(rustc --print host-tuple 2>/dev/null || rustc -vV | sed -n 's/^host: //p')"
+    if ! has_nightly "lib/rustlib/$host/lib/librustc-nightly_rt.asan.a"; then
+        echo "no nightly toolchain with AddressSanitizer here: rustup toolchain install nightly"
+        return 77
+    fi
+    # With a target named, build scripts and macros are left as they are.
+    RUSTFLAGS='-Zsanitizer=address' ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:detect_stack_use_after_return=1 \
+        CARGO_TARGET_DIR="$target/asan" cargo +nightly test --locked --target "$host" \
+        -p nic-shm -p nic-ports --lib --tests
+    RUSTFLAGS='-Zsanitizer=address' ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:detect_stack_use_after_return=1 \
+        CARGO_TARGET_DIR="$target/asan" cargo +nightly test --locked --target "$host" \
+        -p nic-tests --test bad_input
+}
+
+# Undefined behaviour and data races in the core of shm, whose copies are then relaxed atomics, and
+# in the formats. Slow, so few random inputs; the interpreter has no memfds.
+check_miri() {
+    if ! cargo +nightly miri --version >/dev/null 2>&1; then
+        echo "no Miri here: rustup +nightly component add miri rust-src"
+        return 77
+    fi
+    MIRIFLAGS='-Zmiri-permissive-provenance -Zmiri-disable-isolation' \
+        BOLERO_RANDOM_ITERATIONS=20 CARGO_TARGET_DIR="$target/miri" \
+        cargo +nightly miri test --locked -p nic-shm -p nic-wire --no-default-features \
+        --lib --test fuzz
 }

@@ -90,6 +90,7 @@ provide_toolchain() {
         need_package setpriv util-linux
         need_package ps procps
         need_package jq jq
+        need_package prometheus prometheus
     fi
     need_package /etc/ssl/certs/ca-certificates.crt ca-certificates
     # Debian's own toolchain of that name is too old; these follow the current one.

@@ -153,7 +153,8 @@ stranger_left_nothing() {
 root_tests() {
     provide_huge_pages 16
     in_copy "$scratch/root" timeout --foreground --kill-after=10s 15m \
-        cargo test --workspace --lib --bins --tests --examples -- --include-ignored
+        cargo test --workspace --lib --bins --tests --examples -- --include-ignored 2>&1 |
+        tee "$scratch/root-tests.log"
 }
 
 root_left_nothing() {

@@ -5,16 +5,25 @@
 //! | `nic demo` | looks keys up in another process's table, four ways, and shows what each costs |
 //! | `nic serve` | runs an engine process, as the `nic-engine` binary does |
 //! | `nic status` | what a running engine is doing |
+//! | `nic ops` | flows, sessions and old ops of a running engine: what is stuck |
+//! | `nic top` | the same and rates, kept up to date |
+//! | `nic metrics` | what is counted, also after the engine's death |
+//! | `nic config` | what an engine process can be told, with the defaults |
 //! | `nic doctor` | what this machine lacks, and the command that mends it |
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("nic needs Linux 5.14 or newer");
 
+mod config;
 mod demo;
 mod doctor;
+mod metrics;
+mod ops;
+mod plain_table;
 mod serve;
 mod status;
+mod top;
 
 use std::process::ExitCode;
 
@@ -33,9 +42,17 @@ enum Command {
     /// Look keys up in another process's memory, in one round trip, and compare with other ways.
     Demo(demo::Arguments),
     /// Run an engine process.
-    Serve(serve::Arguments),
+    Serve(nic_engine::daemon::Arguments),
+    /// Explain what an engine process can be told.
+    Config(config::Arguments),
     /// Show what a running engine process is doing.
     Status(status::Arguments),
+    /// Show the flows, sessions and old ops of a running engine process: what is stuck.
+    Ops(ops::Arguments),
+    /// Watch an engine process: what it does, how fast, and with whom.
+    Top(top::Arguments),
+    /// Print the counters of an engine process, also after its death, or what is counted.
+    Metrics(metrics::Arguments),
     /// Look at this machine: what it has, what it lacks, and the command that mends it.
     Doctor(doctor::Arguments),
     /// A process of the demo: an engine. Started by it alone.
@@ -51,7 +68,11 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Ops(arguments) => ops::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
+        Command::Metrics(arguments) => metrics::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::DemoEngine => demo::engine_process().map(|()| ExitCode::SUCCESS),
         Command::DemoTarget => demo::target_process().map(|()| ExitCode::SUCCESS),

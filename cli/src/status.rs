@@ -43,7 +43,13 @@ struct EngineStatus {
 struct Application {
     name: String,
     pid: u32,
+    /// Not told where the kernel does not say who it is.
+    user: Option<u32>,
     engine: u64,
+    sessions: u64,
+    regions: u64,
+    /// Memory of its sessions and regions.
+    bytes: u64,
 }
 
 /// The counters that say most, and what they are called for people.
@@ -95,11 +101,24 @@ fn text(status: &Status) -> String {
         lines.push("no applications".to_owned());
     }
     for one in others {
-        lines.push(format!("application {} ({}), on engine {}", one.name, one.pid, one.engine));
+        lines.push(application(one));
     }
     lines.push(counters(&status.engines).to_string());
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn application(one: &Application) -> String {
+    let user = one.user.map_or("unknown".to_owned(), |user| user.to_string());
+    format!(
+        "application {} ({}) of user {user}, on engine {}: sessions {}, regions {}, {} KiB",
+        one.name,
+        one.pid,
+        one.engine,
+        one.sessions,
+        one.regions,
+        number(one.bytes.div_ceil(1024) as f64),
+    )
 }
 
 fn counters(engines: &[EngineStatus]) -> Table {
@@ -131,7 +150,7 @@ mod tests {
     fn every_counter_shown_is_one_of_the_engine() {
         let list = nic_engine::engine::Counters::LIST;
         for (name, _) in COUNTERS {
-            assert!(list.iter().any(|(known, _)| *known == name), "{name}");
+            assert!(list.iter().any(|known| known.name == name), "{name}");
         }
     }
 
@@ -140,9 +159,17 @@ mod tests {
         let json = r#"{"pid":7,"version":"0.1.0",
             "engines":[{"engine":0,
                 "address":"127.0.0.1:9","port":"udp","counters":{"flows":12345}}],
-            "applications":[{"name":"store","pid":8,"engine":0}]}"#;
+            "applications":[{"name":"store","pid":8,"user":9,"engine":0,
+                "sessions":1,"regions":2,"bytes":4097}]}"#;
         let shown = text(&serde_json::from_str(json).unwrap());
-        for part in ["process 7", "127.0.0.1:9", "store (8)", "flows open", "12 345"] {
+        for part in [
+            "process 7",
+            "127.0.0.1:9",
+            "store (8) of user 9",
+            "sessions 1, regions 2, 5 KiB",
+            "flows open",
+            "12 345",
+        ] {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }
     }

@@ -63,6 +63,24 @@ fn a_bad_configuration_is_told_with_its_line_and_key() {
 }
 
 #[test]
+fn the_configuration_is_explained_and_what_is_explained_can_be_used() {
+    let text = String::from_utf8(succeed(&["config", "--print"]).stdout).unwrap();
+    for part in ["socket_mode = 0o600", "allow_users = []", "[quota]", "wait = \"adaptive\""] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (config, socket) = (folder.path().join("nic.toml"), folder.path().join("nic.sock"));
+    fs::write(&config, text).unwrap();
+    let (config, path) = (config.to_str().unwrap(), socket.to_str().unwrap());
+    let _engine = Running::start(&["serve", "--config", config, "--socket", path]);
+    await_true("the engine does not answer", || {
+        nic(&["status", "--socket", path]).status.success()
+    });
+    // Nothing is printed unasked.
+    assert!(!nic(&["config"]).status.success());
+}
+
+#[test]
 fn an_address_in_use_is_told() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

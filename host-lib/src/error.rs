@@ -28,6 +28,16 @@ pub enum NicError {
     /// The engine process is gone. Sessions and regions are to be made anew with another one.
     #[error("the engine process is gone; connect again when it is back")]
     EngineLost,
+    /// The engine process lives and does not answer: it is stopped, or has too much to do. It may
+    /// still carry the request out when it goes on. Ask again then; sessions are as they were.
+    #[error(
+        "the engine process has not answered within {waited:?}: it is stopped or overloaded, and may \
+         still do what was asked; ask again, or give it more time with Nic::patience"
+    )]
+    EngineSilent {
+        /// How long its answer was waited for.
+        waited: std::time::Duration,
+    },
     /// This is a child of the process that connected. Connect in the child.
     #[error("this process was forked from the one that connected; connect anew in the child")]
     Forked,
@@ -70,13 +80,36 @@ pub enum OpError {
     /// The reply is not what the kernel of this number answers; the target runs something else.
     #[error("the reply makes no sense: initiator and target have different kernels of this number")]
     BadReply,
-    /// The op is larger than a session takes: split it.
-    #[error("{found} bytes of payload, key and reply; an op of this session has at most {most}")]
+    /// The op is larger than a session takes: split it, or open the session with a larger arena.
+    #[error("the op's {part} has {found} bytes; the most is {most}")]
     TooLong {
-        /// What it needs in bytes.
+        /// Which part of it: its payload, its reply, or both with the key in a piece of the arena.
+        part: OpPart,
+        /// Its length in bytes.
         found: u64,
         /// What there can be in bytes.
         most: u64,
+    },
+    /// The session has no room, and will have none until the caller gives some back: take the
+    /// results of ops that are over, drop replies, or open the session deeper or with more arena.
+    #[error(
+        "no room for an op of {needed} bytes: {in_use} of the session's {depth} places hold ops, {over} \
+         of them over and not taken, and {held} of the arena's {arena} bytes are held by ops and by \
+         replies; take results, drop replies, or open the session with more depth or arena"
+    )]
+    NoRoom {
+        /// What the op needs of the arena, in bytes.
+        needed: u32,
+        /// Ops that are out, or over and not taken.
+        in_use: u16,
+        /// How many of these are over.
+        over: u16,
+        /// How many there can be.
+        depth: u16,
+        /// What ops and replies hold of the arena, in bytes.
+        held: u32,
+        /// Its length in bytes.
+        arena: u32,
     },
     /// The table's configuration changed: open it anew.
     #[error("the table has changed its configuration to {found:#x}: open it anew")]
@@ -92,10 +125,35 @@ pub enum OpError {
     Forked,
 }
 
+/// A part of an op whose length is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpPart {
+    /// What goes with it.
+    Payload,
+    /// What it brings.
+    Reply,
+    /// Payload, key and reply: they lie side by side in one piece of the session's arena.
+    Piece,
+}
+
+impl std::fmt::Display for OpPart {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            OpPart::Payload => "payload",
+            OpPart::Reply => "reply",
+            OpPart::Piece => "piece of the arena (payload, key and reply)",
+        })
+    }
+}
+
 impl OpError {
     /// Whether the op certainly had no effect.
     pub fn is_not_executed(&self) -> bool {
-        matches!(self, OpError::Failed { fate: Fate::NotExecuted, .. } | OpError::TooLong { .. })
+        match self {
+            OpError::Failed { fate, .. } => *fate == Fate::NotExecuted,
+            OpError::TooLong { .. } | OpError::NoRoom { .. } => true,
+            _ => false,
+        }
     }
 }
 

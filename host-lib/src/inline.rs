@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Work};
+use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Live, Work};
 use nic_engine::plane::{self, Context};
 use nic_engine::{Builtin, LocalEngine, clock};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
 use nic_ports::udp::{UdpConfig, UdpPort};
-use nic_shm::{Doorbell, wait_any};
+use nic_shm::{DoorbellSet, wait_any};
+use nic_wire::Span;
 use nic_wire::control::{ControlReply, ControlRequest};
 
 use crate::error::NicError;
@@ -38,8 +40,8 @@ pub(crate) struct InlineEngine {
     engine: RefCell<Box<dyn LocalEngine>>,
     client: ClientId,
     next_id: std::cell::Cell<u64>,
-    /// Stands where an engine process has its doorbell; nobody sleeps on it.
-    bell: Doorbell,
+    /// Where an engine process would hear its applications ring; nobody sleeps on it.
+    bells: Arc<DoorbellSet>,
 }
 
 impl Nic {
@@ -73,12 +75,11 @@ impl Nic {
             Some(Answer::Client(client)) => client,
             _ => return Err(NicError::OutOfTurn),
         };
-        let bell = Doorbell::new().map_err(|error| inline(&error))?;
         Nic::new(Backend::Inline(InlineEngine {
             engine: RefCell::new(engine),
             client,
             next_id: std::cell::Cell::new(1),
-            bell,
+            bells: DoorbellSet::new()?,
         }))
     }
 }
@@ -108,13 +109,11 @@ impl InlineEngine {
         request: &ControlRequest,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
-        if *request == ControlRequest::Status {
-            return Ok((ControlReply::Status { json: self.status() }, Vec::new()));
-        }
         let owned: Result<Vec<_>, _> =
             descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let (client, address) = (self.client, self.address());
         let translated =
-            plane::translate(self.client, self.address(), request.clone(), owned?).map_err(
+            plane::translate(client, address, request.clone(), owned?, &self.bells).map_err(
                 |refusal| NicError::Refused { status: refusal.status, reason: refusal.reason },
             )?;
         let answer = self.carry_out(translated.work)?;
@@ -126,7 +125,7 @@ impl InlineEngine {
         context: Context,
         answer: Answer,
     ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
-        let outgoing = plane::reply(context, answer, self.bell.as_fd());
+        let outgoing = plane::reply(context, answer);
         Ok((accepted(outgoing.reply)?, outgoing.descriptors))
     }
 
@@ -161,11 +160,26 @@ impl InlineEngine {
         engine.end_wait();
     }
 
-    fn status(&self) -> String {
+    /// What is live in the engine, as JSON.
+    pub(crate) fn ops(&self, older_than_us: u64) -> Result<String, NicError> {
+        let older_than = Span::from_us(older_than_us.min(u64::MAX / 1000));
+        let live = Box::new(Live::with_room(older_than));
+        let Answer::Seen(live) = self.carry_out(Work::Look { live })? else {
+            return Err(NicError::OutOfTurn);
+        };
+        let live = live.to_json().map_err(|error| NicError::Session(error.to_string()))?;
+        let (pid, address) = (std::process::id(), self.address());
+        Ok(format!(
+            "{{\"pid\":{pid},\"engines\":[{{\"engine\":0,\"address\":\"{address}\",\"live\":{live}}}]}}"
+        ))
+    }
+
+    /// What the engine is doing, as JSON.
+    pub(crate) fn status(&self) -> String {
         let counters = self.counters();
         let list = Counters::LIST.iter().zip(counters.values());
         let counts: Vec<String> =
-            list.map(|((name, _), value)| format!("\"{name}\":{value}")).collect();
+            list.map(|(metric, value)| format!("\"{}\":{value}", metric.name)).collect();
         format!(
             "{{\"pid\":{},\"engines\":[{{\"engine\":0,\"address\":\"{}\",\"counters\":{{{}}}}}]}}",
             std::process::id(),

@@ -46,11 +46,13 @@ mod inline;
 mod nic;
 mod operation;
 pub mod ops;
+mod process;
 mod region;
+mod remote;
 mod session;
 mod table;
 
-pub use error::{NicError, OpError, SubmitError};
+pub use error::{NicError, OpError, OpPart, SubmitError};
 #[cfg(feature = "embedded")]
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
@@ -59,7 +61,8 @@ pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};
 pub use operation::{Ask, DEFAULT_DEADLINE, Facts, Judgement, Op, Operation, Reply};
-pub use region::{Access, Export, Region, RegionBuilder, RemoteRegion};
+pub use region::{Access, Export, Region, RegionBuilder};
+pub use remote::RemoteRegion;
 pub use session::{
     Answer, Completions, Done, Issued, Pending, ServeError, Session, SessionBuilder, Token, Wait,
 };

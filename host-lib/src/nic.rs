@@ -1,19 +1,18 @@
 //! An application's connection to its local engine.
 
-use std::cell::RefCell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nic_engine::daemon::default_socket;
-use nic_shm::{ControlSocket, Doorbell, ForkGuard, Incoming, Pidfd, wait_any};
+use nic_shm::{ControlSocket, ForkGuard};
 use nic_wire::Status;
-use nic_wire::control::{self, ControlReply, ControlRequest, MAX_CONTROL_BYTES};
-use nic_wire::session::LAYOUT_VERSION;
+use nic_wire::control::{ControlReply, ControlRequest};
 
 use crate::error::NicError;
 use crate::inline::InlineEngine;
+use crate::process::Process;
 use crate::region::RegionBuilder;
 use crate::session::SessionBuilder;
 
@@ -50,16 +49,6 @@ pub(crate) enum Backend {
     Inline(InlineEngine),
 }
 
-/// The way to an engine process.
-pub(crate) struct Process {
-    socket: ControlSocket,
-    /// The engine process; it may die while something else keeps the socket open.
-    process: Option<Pidfd>,
-    buffer: RefCell<Vec<u8>>,
-    /// Where packets arrive, and the port's description.
-    welcome: (std::net::SocketAddr, String),
-}
-
 impl Nic {
     /// Connects to an engine process.
     ///
@@ -71,22 +60,7 @@ impl Nic {
             Endpoint::Path(path) => connect_to(path)?,
             Endpoint::Default => connect_to(default_socket())?,
         };
-        let name = std::env::args().next().unwrap_or_default();
-        let hello = ControlRequest::Hello { layout_version: LAYOUT_VERSION, name, engine: None };
-        let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut process = Process {
-            socket,
-            process: None,
-            buffer: RefCell::new(vec![0; MAX_CONTROL_BYTES]),
-            welcome: (nowhere, String::new()),
-        };
-        let (reply, _) = process.request(&hello, &[])?;
-        let ControlReply::Welcome { pid, engine, port, .. } = reply else {
-            return Err(NicError::OutOfTurn);
-        };
-        process.welcome = (engine, port);
-        process.process = Pidfd::open(pid).ok();
-        Nic::new(Backend::Process(process))
+        Nic::new(Backend::Process(Process::greet(socket)?))
     }
 
     pub(crate) fn new(backend: Backend) -> Result<Self, NicError> {
@@ -106,7 +80,7 @@ impl Nic {
     /// Where the engine receives packets.
     pub fn address(&self) -> std::net::SocketAddr {
         match &self.inner.backend {
-            Backend::Process(process) => process.welcome.0,
+            Backend::Process(process) => process.address(),
             Backend::Inline(inline) => inline.address(),
         }
     }
@@ -114,7 +88,7 @@ impl Nic {
     /// The port's name, mode and limits.
     pub fn port(&self) -> String {
         match &self.inner.backend {
-            Backend::Process(process) => process.welcome.1.clone(),
+            Backend::Process(process) => process.port().to_owned(),
             Backend::Inline(inline) => inline.port(),
         }
     }
@@ -124,10 +98,40 @@ impl Nic {
     /// # Errors
     /// The engine is gone.
     pub fn status(&self) -> Result<String, NicError> {
-        match self.inner.request(&ControlRequest::Status, &[])? {
-            (ControlReply::Status { json }, _) => Ok(json),
-            _ => Err(NicError::OutOfTurn),
+        if self.inner.is_forked() {
+            return Err(NicError::Forked);
         }
+        match &self.inner.backend {
+            Backend::Process(process) => process.told(&ControlRequest::Status),
+            Backend::Inline(inline) => Ok(inline.status()),
+        }
+    }
+
+    /// What is live in the engine process, as JSON: its flows, its sessions, and the oldest ops that
+    /// are at least this old, at most 256 of each engine and kind. For who looks for what is stuck.
+    ///
+    /// # Errors
+    /// The engine is gone.
+    pub fn ops(&self, older_than: Duration) -> Result<String, NicError> {
+        if self.inner.is_forked() {
+            return Err(NicError::Forked);
+        }
+        let older_than_us = u64::try_from(older_than.as_micros()).unwrap_or(u64::MAX);
+        match &self.inner.backend {
+            Backend::Process(process) => process.told(&ControlRequest::Ops { older_than_us }),
+            Backend::Inline(inline) => inline.ops(older_than_us),
+        }
+    }
+
+    /// How long an engine process may take to answer a request about regions, sessions and the like
+    /// (10 s unless set; making a region's pages has its time beside). One that is stopped or
+    /// overloaded then is [`NicError::EngineSilent`]. Ops have deadlines of their own.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        if let Backend::Process(process) = &self.inner.backend {
+            process.set_patience(patience);
+        }
+        self
     }
 
     /// What an inline engine has counted; `None` if an engine process does the work.
@@ -140,10 +144,17 @@ impl Nic {
     }
 
     /// Runs one turn of an inline engine; does nothing where an engine process does the work.
-    pub fn turn(&self) {
+    ///
+    /// # Errors
+    /// [`NicError::Forked`] in a child of the process that made it.
+    pub fn turn(&self) -> Result<(), NicError> {
+        if self.inner.is_forked() {
+            return Err(NicError::Forked);
+        }
         if let Backend::Inline(inline) = &self.inner.backend {
             inline.turn();
         }
+        Ok(())
     }
 }
 
@@ -156,6 +167,18 @@ impl Inner {
     #[inline]
     pub(crate) fn is_forked(&self) -> bool {
         self.guard.in_child()
+    }
+
+    /// Gives something up that ends with the connection in any case.
+    pub(crate) fn let_go(&self, request: &ControlRequest) {
+        match &self.backend {
+            _ if self.is_forked() => {}
+            Backend::Process(process) => process.let_go(request),
+            Backend::Inline(inline) => {
+                // A refusal says that it is gone already.
+                let _ = inline.request(request, &[]);
+            }
+        }
     }
 
     /// Asks the control plane; a refusal is an error.
@@ -182,52 +205,5 @@ pub(crate) fn accepted(reply: ControlReply) -> Result<ControlReply, NicError> {
             Err(NicError::Refused { status, reason })
         }
         reply => Ok(reply),
-    }
-}
-
-impl Process {
-    fn request(
-        &self,
-        request: &ControlRequest,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
-        let mut buffer = self.buffer.borrow_mut();
-        let length = control::encode(request, &mut buffer)?;
-        self.socket.send(&buffer[..length], descriptors).map_err(|_| NicError::EngineLost)?;
-        loop {
-            match self.socket.receive(&mut buffer) {
-                Ok(Incoming::Message { len, descriptors }) => {
-                    return Ok((accepted(control::decode(&buffer[..len])?)?, descriptors));
-                }
-                Ok(Incoming::Nothing) => {
-                    let socket = [self.socket.as_fd()];
-                    wait_any(&socket, Some(Duration::from_secs(1)))
-                        .map_err(|_| NicError::EngineLost)?;
-                }
-                Ok(Incoming::EndOfFile) | Err(_) => return Err(NicError::EngineLost),
-            }
-        }
-    }
-
-    /// Whether the engine process has died.
-    pub(crate) fn is_gone(&self) -> bool {
-        let has_exited = self.process.as_ref().is_some_and(|p| p.has_exited().unwrap_or(true));
-        // The engine says nothing unasked: a readable socket is a closed one.
-        has_exited
-            || wait_any(&[self.socket.as_fd()], Some(Duration::ZERO))
-                .map_or(true, |ready| !ready.is_empty())
-    }
-
-    /// Sleeps until the bell rings or the engine dies. True: it died.
-    pub(crate) fn sleep(&self, bell: &Doorbell, timeout: Duration) -> bool {
-        let ready = match &self.process {
-            Some(process) => {
-                let all = [bell.as_fd(), self.socket.as_fd(), process.as_fd()];
-                wait_any(&all, Some(timeout))
-            }
-            None => wait_any(&[bell.as_fd(), self.socket.as_fd()], Some(timeout)),
-        };
-        let _ = bell.drain();
-        ready.is_ok_and(|ready| ready.contains(1) || ready.contains(2))
     }
 }

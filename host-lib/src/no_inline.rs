@@ -24,6 +24,14 @@ impl InlineEngine {
         match *self {}
     }
 
+    pub(crate) fn status(&self) -> String {
+        match *self {}
+    }
+
+    pub(crate) fn ops(&self, _: u64) -> Result<String, NicError> {
+        match *self {}
+    }
+
     pub(crate) fn request(
         &self,
         _: &ControlRequest,

@@ -5,14 +5,12 @@ use std::rc::Rc;
 
 use nic_kernels::Access as Bits;
 use nic_shm::{PageKind, Pages, RacyMem, SharedMemory};
+use nic_wire::Rkey;
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::ticket::Ticket;
-use nic_wire::{KernelId, Rkey};
 
 use crate::error::NicError;
 use crate::nic::{Inner, Nic};
-use crate::operation::Op;
-use crate::ops::{Call, CompareSwap, FetchAdd, Read, Write};
 
 /// A region about to be made.
 #[derive(Clone, Copy)]
@@ -119,10 +117,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if !self.nic.is_forked() {
-            // An engine that is gone has forgotten it already.
-            let _ = self.nic.request(&ControlRequest::Deregister { region: self.number }, &[]);
-        }
+        self.nic.let_go(&ControlRequest::Deregister { region: self.number });
     }
 }
 
@@ -175,81 +170,23 @@ impl Export {
     /// Ends it. When this returns, no engine touches the region under it any more.
     ///
     /// # Errors
-    /// The engine is gone.
+    /// The engine is gone, or does not answer: then it is not known whether it is ended.
     pub fn revoke(mut self) -> Result<(), NicError> {
-        self.end()
+        self.is_live = false;
+        self.nic.request(&self.revocation(), &[])?;
+        Ok(())
     }
 
-    fn end(&mut self) -> Result<(), NicError> {
-        if !std::mem::take(&mut self.is_live) || self.nic.is_forked() {
-            return Ok(());
-        }
+    fn revocation(&self) -> ControlRequest {
         let rkey = self.ticket.rkey;
-        let (export, generation) = (rkey.export.get(), rkey.generation.get());
-        self.nic.request(&ControlRequest::Revoke { export, generation }, &[])?;
-        Ok(())
+        ControlRequest::Revoke { export: rkey.export.get(), generation: rkey.generation.get() }
     }
 }
 
 impl Drop for Export {
     fn drop(&mut self) {
-        // An engine that is gone has forgotten it already.
-        let _ = self.end();
+        if self.is_live {
+            self.nic.let_go(&self.revocation());
+        }
     }
-}
-
-/// A region of another host, opened by a session; it makes ops for that session.
-#[derive(Clone, Copy, Debug)]
-pub struct RemoteRegion {
-    remote: u16,
-    ticket: Ticket,
-}
-
-impl RemoteRegion {
-    pub(crate) fn new(remote: u16, ticket: Ticket) -> Self {
-        RemoteRegion { remote, ticket }
-    }
-
-    /// The number of the way to it within the session.
-    pub fn remote(&self) -> u16 {
-        self.remote
-    }
-
-    /// Its ticket.
-    pub fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    /// Reads a range of addresses.
-    #[inline]
-    pub fn read(&self, range: std::ops::Range<u64>) -> Op<Read> {
-        Op::new(Read::new(self.remote, range))
-    }
-
-    /// Writes bytes; the last aligned word appears after all others.
-    #[inline]
-    pub fn write<'a>(&self, address: u64, bytes: &'a [u8]) -> Op<Write<'a>> {
-        Op::new(Write::new(self.remote, address, bytes))
-    }
-
-    /// Replaces the aligned word at an address if it holds `expected`; yields what it held.
-    #[inline]
-    pub fn compare_swap(&self, address: u64, expected: u64, desired: u64) -> Op<CompareSwap> {
-        Op::new(CompareSwap::new(self.remote, address, expected, desired))
-    }
-
-    /// Adds to the aligned word at an address; yields what it held.
-    #[inline]
-    pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
-        Op::new(FetchAdd::new(self.remote, address, addend))
-    }
-
-    /// Calls a service of the application that owns the region.
-    #[inline]
-    pub fn call<'a>(&self, service: u16, request: &'a [u8], answer_capacity: u32) -> Op<Call<'a>> {
-        Op::new(Call::new(self.remote, service, request, answer_capacity))
-    }
-
-    /// The kernel that a plain call runs; for those who bring kernels of their own.
-    pub const CALL: KernelId = KernelId::CALL;
 }

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::error::{NicError, OpError};
 use crate::operation::{Ask, DEFAULT_DEADLINE, Facts, Judgement, Op, Operation, Reply};
 use crate::ops::{Bytes, Read};
-use crate::region::RemoteRegion;
+use crate::remote::RemoteRegion;
 use crate::session::{Answer, ServeError, Session};
 
 /// What the owner of a table answers with before the value: {found u8, zero x 7, version u64}.
@@ -38,7 +38,7 @@ pub enum OpenError {
 }
 
 /// A table in the memory of an application of another host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RemoteTable {
     region: RemoteRegion,
     view: TableView,

@@ -87,7 +87,7 @@ pub use kernel::{
 };
 pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
 pub use reply::{Reply, ReplyFull};
-pub use set::{Builtin, KernelSet};
+pub use set::{Builtin, Choice, KernelSet, Visit};
 
 #[doc(hidden)]
 pub use nic_wire::KernelId as __KernelId;

@@ -82,7 +82,7 @@ pub enum Request {
 
 impl Request {
     /// The place.
-    #[inline]
+    #[inline(always)]
     pub const fn extent(&self) -> Extent {
         match *self {
             Request::Read(at) | Request::Payload(at) => at,
@@ -92,7 +92,7 @@ impl Request {
     }
 
     /// What the export must allow.
-    #[inline]
+    #[inline(always)]
     pub const fn needs(&self) -> Access {
         match self {
             Request::Read(_) => Access::READ,
@@ -102,7 +102,7 @@ impl Request {
     }
 
     /// Whether the place must be an aligned word.
-    #[inline]
+    #[inline(always)]
     pub const fn is_word(&self) -> bool {
         !matches!(self, Request::Read(_) | Request::Payload(_))
     }
@@ -185,6 +185,9 @@ pub enum AccessError {
         /// How many bytes were to be accessed there.
         length: u32,
     },
+    /// The region's owner took pages away from under it: ask for a new region.
+    #[error("pages of the region were taken away by its owner; ask it for a new region")]
+    MemoryLost,
     /// This memory cannot do such an access.
     #[error("this memory does not support the access")]
     Unsupported,
@@ -200,12 +203,13 @@ impl AccessError {
             AccessError::Denied { .. } => Status::Denied,
             AccessError::Misaligned { .. } => Status::Misaligned,
             AccessError::BadPointer { .. } => Status::BadPointer,
+            AccessError::MemoryLost => Status::MemoryLost,
             AccessError::Unsupported => Status::Unsupported,
         }
     }
 
     /// The same, as it is reported when the place came from `origin`.
-    #[inline]
+    #[cold]
     pub(crate) fn seen_from(self, extent: &Extent) -> Self {
         match (extent.origin, self) {
             (

@@ -53,6 +53,12 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
+    /// Takes all back that was gathered.
+    #[inline]
+    pub fn clear(&mut self) {
+        *self.length = 0;
+    }
+
     /// How many bytes are gathered.
     #[inline]
     pub fn len(&self) -> usize {

@@ -2,25 +2,39 @@
 
 use nic_wire::KernelId;
 
-use crate::kernel::{BadArguments, Call, Continuation, Event, Step};
-use crate::reply::Reply;
+use crate::kernel::Kernel;
 
 /// A closed set of kernels. Made by [`kernel_set!`](crate::kernel_set), never by hand.
+///
+/// Which kernel it is gets decided once per event; what is then done with it is compiled for each
+/// kernel alone, so that the compiler sees what that kernel answers.
 pub trait KernelSet: Sized {
     /// The numbers of the kernels in the set.
     const IDS: &'static [KernelId];
 
-    /// Begins the kernel of that number; see [`Kernel::begin`](crate::Kernel::begin).
-    ///
-    /// # Errors
-    /// The set has no such kernel, or it does not take the arguments.
-    fn begin(kernel: KernelId, call: &Call<'_>) -> Result<Self, BadArguments>;
+    /// Does something with the kernel of that number; `None` if the set has no such kernel.
+    fn choose<T: Choice<Self>>(kernel: KernelId, choice: T) -> Option<T::Output>;
 
-    /// See [`Kernel::step`](crate::Kernel::step).
-    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
+    /// Does something with this kernel.
+    fn visit<T: Visit>(&mut self, visit: T) -> T::Output;
+}
 
-    /// See [`Kernel::resume_point`](crate::Kernel::resume_point).
-    fn resume_point(&self) -> Option<Continuation>;
+/// What is done with a kernel that has not begun.
+pub trait Choice<S> {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. `wrap` makes the kernel one of the set.
+    fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Self::Output;
+}
+
+/// What is done with a kernel that has begun.
+pub trait Visit {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn visit<K: Kernel>(self, kernel: &mut K) -> Self::Output;
 }
 
 /// Whether no number occurs twice; evaluated at compile time by [`kernel_set!`](crate::kernel_set).
@@ -57,6 +71,8 @@ macro_rules! kernel_set {
     }) => {
         $(#[$attribute])*
         #[allow(missing_docs)]
+        // A plain tag, of which the executor's branch per event is cheapest.
+        #[repr(u8)]
         $visibility enum $name { $($(#[$doc])* $variant($kernel)),+ }
 
         const _: () = assert!(
@@ -72,30 +88,23 @@ macro_rules! kernel_set {
             const IDS: &'static [$crate::__KernelId] =
                 &[$(<$kernel as $crate::Kernel>::ID),+];
 
-            #[inline]
-            fn begin(
+            #[inline(always)]
+            fn choose<T: $crate::Choice<Self>>(
                 kernel: $crate::__KernelId,
-                call: &$crate::Call<'_>,
-            ) -> ::core::result::Result<Self, $crate::BadArguments> {
+                choice: T,
+            ) -> ::core::option::Option<T::Output> {
                 $(if kernel == <$kernel as $crate::Kernel>::ID {
-                    return <$kernel as $crate::Kernel>::begin(call).map($name::$variant);
+                    return ::core::option::Option::Some($crate::Choice::chosen::<$kernel>(
+                        choice,
+                        $name::$variant,
+                    ));
                 })+
-                ::core::result::Result::Err($crate::BadArguments::Unknown(kernel))
+                ::core::option::Option::None
             }
 
-            #[inline]
-            fn step(
-                &mut self,
-                event: $crate::Event<'_>,
-                reply: &mut $crate::Reply<'_>,
-            ) -> $crate::Step {
-                match self {
-                    $($name::$variant(kernel) => $crate::Kernel::step(kernel, event, reply),)+
-                }
-            }
-
-            fn resume_point(&self) -> ::core::option::Option<$crate::Continuation> {
-                match self { $($name::$variant(kernel) => $crate::Kernel::resume_point(kernel),)+ }
+            #[inline(always)]
+            fn visit<T: $crate::Visit>(&mut self, visit: T) -> T::Output {
+                match self { $($name::$variant(kernel) => $crate::Visit::visit(visit, kernel),)+ }
             }
         }
     };

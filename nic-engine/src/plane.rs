@@ -2,14 +2,15 @@
 //! the engine's answer back. The same for engines in a daemon and engines inside an application.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nic_kernels::Access;
-use nic_shm::{Doorbell, Pages, SharedMemory};
+use nic_shm::{Doorbell, DoorbellSet, Pages, SharedMemory, WakeReceiver, WakeSender};
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::{Rkey, Status};
 
-use crate::engine::{Answer, ClientId, Refusal, Work};
+use crate::engine::{Answer, Bells, ClientId, Refusal, Work};
 
 /// A message that became work.
 #[derive(Debug)]
@@ -25,7 +26,17 @@ pub struct Translated {
 pub struct Context {
     /// Where the engine receives packets.
     engine: SocketAddr,
-    session: Option<(SharedMemory, Doorbell)>,
+    session: Option<SessionParts>,
+}
+
+/// What an application gets of its session.
+#[derive(Debug)]
+struct SessionParts {
+    memory: SharedMemory,
+    /// Rung by the application.
+    engine_bell: Doorbell,
+    /// Rung by the engine.
+    wake: WakeReceiver,
 }
 
 /// What is sent back to the application.
@@ -54,7 +65,8 @@ fn refusal(error: impl std::error::Error) -> Refusal {
     Refusal::new(Status::BadCommand, error.to_string())
 }
 
-/// Turns a message into work. `Hello` and `Status` are the caller's to answer.
+/// Turns a message into work. `Hello`, `Status` and `Ops` are the caller's to answer. Doorbells of sessions
+/// are watched in `bells`.
 ///
 /// # Errors
 /// What cannot be done, with the reason for the application.
@@ -63,10 +75,11 @@ pub fn translate(
     engine: SocketAddr,
     request: ControlRequest,
     descriptors: Vec<OwnedFd>,
+    bells: &Arc<DoorbellSet>,
 ) -> Result<Translated, Refusal> {
     let mut context = Context { engine, session: None };
     let work = match request {
-        ControlRequest::Hello { .. } | ControlRequest::Status => {
+        ControlRequest::Hello { .. } | ControlRequest::Status | ControlRequest::Ops { .. } => {
             return Err(Refusal::new(Status::BadCommand, "this was said already"));
         }
         ControlRequest::OpenSession { geometry } => {
@@ -74,11 +87,10 @@ pub fn translate(
             let shared =
                 SharedMemory::create("nic-session", places.total, Pages::Small).map_err(refusal)?;
             shared.populate().map_err(refusal)?;
-            let bell = Doorbell::new().map_err(refusal)?;
-            let doorbell = Some(clone_bell(&bell)?);
             let memory = shared.memory();
-            context.session = Some((shared, bell));
-            Work::OpenSession { client, memory, geometry, doorbell }
+            let (bells, parts) = session_parts(shared, bells).map_err(refusal)?;
+            context.session = Some(parts);
+            Work::OpenSession { client, memory, geometry, bells: Some(bells) }
         }
         ControlRequest::CloseSession { session } => Work::CloseSession { client, session },
         ControlRequest::Register { length, base } => {
@@ -107,14 +119,17 @@ pub fn translate(
             let rkey = Rkey::new(export, generation, secret);
             Work::Connect { client, session, engine, rkey }
         }
+        ControlRequest::Disconnect { session, remotes } => {
+            Work::Disconnect { client, session, remotes }
+        }
     };
     Ok(Translated { work, context })
 }
 
-/// Turns the engine's answer into the message for the application. `engine_bell` wakes the engine.
-pub fn reply(context: Context, answer: Answer, engine_bell: BorrowedFd<'_>) -> Outgoing {
+/// Turns the engine's answer into the message for the application.
+pub fn reply(context: Context, answer: Answer) -> Outgoing {
     let reply = match answer {
-        Answer::Client(_) | Answer::Released(_) => ControlReply::Done,
+        Answer::Client(_) | Answer::Released(_) | Answer::Seen(_) => ControlReply::Done,
         Answer::Region(region) => ControlReply::Region { region },
         Answer::Connected(remote) => ControlReply::Connected { remote },
         Answer::Refused(refusal) => return Outgoing::refused(&refusal),
@@ -123,13 +138,12 @@ pub fn reply(context: Context, answer: Answer, engine_bell: BorrowedFd<'_>) -> O
             ControlReply::Exported { engine: context.engine, rkey }
         }
         Answer::Session(session) => {
-            let Some((memory, bell)) = context.session else {
+            let Some(parts) = context.session else {
                 return Outgoing::plain(ControlReply::Done);
             };
-            let descriptors: Result<Vec<_>, _> = [memory.fd(), engine_bell, bell.as_fd()]
-                .into_iter()
-                .map(|descriptor| descriptor.try_clone_to_owned())
-                .collect();
+            let shared = [parts.memory.fd(), parts.engine_bell.as_fd(), parts.wake.as_fd()];
+            let descriptors: Result<Vec<_>, _> =
+                shared.iter().map(|descriptor| descriptor.try_clone_to_owned()).collect();
             return match descriptors {
                 Ok(descriptors) => {
                     Outgoing { reply: ControlReply::Session { session }, descriptors }
@@ -141,7 +155,14 @@ pub fn reply(context: Context, answer: Answer, engine_bell: BorrowedFd<'_>) -> O
     Outgoing::plain(reply)
 }
 
-fn clone_bell(bell: &Doorbell) -> Result<Doorbell, Refusal> {
-    let descriptor = bell.as_fd().try_clone_to_owned().map_err(refusal)?;
-    Doorbell::from_fd(descriptor).map_err(refusal)
+/// The engine's ends of a session's bells, and what goes to the application.
+fn session_parts(
+    memory: SharedMemory,
+    set: &Arc<DoorbellSet>,
+) -> std::io::Result<(Bells, SessionParts)> {
+    let engine_bell = Doorbell::new().map_err(std::io::Error::other)?;
+    let watched = engine_bell.as_fd().try_clone_to_owned()?;
+    let (application, wake) = WakeSender::pair()?;
+    let bells = Bells { application, engine: set.watch(watched)? };
+    Ok((bells, SessionParts { memory, engine_bell, wake }))
 }

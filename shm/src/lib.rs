@@ -56,7 +56,9 @@ pub use errors::{OutOfBounds, ReadOnly, WordError, WriteError};
 pub use mailbox::Mailbox;
 #[cfg(feature = "os")]
 pub use os::*;
-pub use racy::{CACHE_LINE_BYTES, MemoryOwner, PREFETCH_BYTES_MAX, Permission, RacyMem, Word32};
+pub use racy::{
+    CACHE_LINE_BYTES, MemoryOwner, PREFETCH_BYTES_MAX, Permission, RacyMem, Word32, faults,
+};
 pub use ring::{
     Consumer, ConsumerCursor, CursorWord, Producer, ProducerCursor, RingError, RingLayout,
     RingViolation, RingWord, RingWords,

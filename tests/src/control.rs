@@ -2,7 +2,7 @@
 
 use nic_engine::engine::{Answer, ClientId, Refusal, Work};
 use nic_kernels::Access;
-use nic_shm::RacyMem;
+use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::session::Geometry;
 use nic_wire::{Rkey, Span};
 
@@ -99,7 +99,7 @@ impl World {
         bytes: u64,
         access: Access,
     ) -> (RacyMem, Rkey) {
-        let memory = RacyMem::allocate(bytes);
+        let memory = fenced(bytes);
         let region = self.register(host, client, &memory);
         (memory, self.export(host, client, region, access, &[]))
     }
@@ -112,8 +112,8 @@ impl World {
         geometry: Geometry,
     ) -> AppSession {
         let total = geometry.places().unwrap().total;
-        let memory = RacyMem::allocate(total);
-        let work = Work::OpenSession { client, memory: memory.clone(), geometry, doorbell: None };
+        let memory = fenced(total);
+        let work = Work::OpenSession { client, memory: memory.clone(), geometry, bells: None };
         match self.control(host, work) {
             Answer::Session(id) => AppSession::new(host, client, id, memory, geometry),
             other => panic!("{other:?} where a session was expected"),
@@ -155,4 +155,11 @@ impl World {
 /// The work that [`World::revoke`] has done.
 pub fn revoke_work(client: ClientId, rkey: Rkey) -> Work {
     Work::Revoke { client, export: rkey.export.get(), generation: rkey.generation.get() }
+}
+
+/// New memory whose last byte borders on a page that faults: no engine of any test reads or writes
+/// a byte too many. Regions begin at multiples of 16.
+fn fenced(bytes: u64) -> RacyMem {
+    let edge = if bytes.is_multiple_of(16) { Edge::End } else { Edge::Start };
+    FencedMemory::new(bytes, edge).expect("the machine has memory").memory()
 }

@@ -39,45 +39,69 @@ impl Allowed {
         Allowed::default()
     }
 
-    /// A UDP port's receive and transmit calls, and the one by which it has the kernel coalesce
-    /// arriving packets, or stop: that follows changes in how packets come, at most twice in 1024
-    /// receives (decision 0009), which the port's own tests hold.
+    /// A UDP port's receive and transmit calls.
     pub fn port(mut self, socket: BorrowedFd<'_>) -> Result<Self> {
         let calls = [
             libc::SYS_sendto,
             libc::SYS_sendmsg,
             libc::SYS_sendmmsg,
             libc::SYS_recvfrom,
-            libc::SYS_recvmsg,
             libc::SYS_recvmmsg,
         ];
         let socket = socket.as_raw_fd() as u64;
         for call in calls {
             self.add(call, &[(0, socket)])?;
         }
-        let (level, option) = (libc::SOL_UDP as u64, libc::UDP_GRO as u64);
-        self.add(libc::SYS_setsockopt, &[(0, socket), (1, level), (2, option)])?;
         Ok(self)
     }
 
-    /// Ringing a doorbell: eight bytes written to an eventfd. All eventfds that the process has now
-    /// are doorbells.
+    /// Ringing: eight bytes written to an eventfd, or a single one sent to a stream socket, if it
+    /// cannot block. All those that the process has now are doorbells, but for eventfds that it only
+    /// watches.
     pub fn ring(mut self) -> Result<Self> {
         for bell in eventfds()? {
             self.add(libc::SYS_write, &[(0, bell as u64), (2, 8)])?;
         }
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
+        for bell in stream_sockets()? {
+            self.add(libc::SYS_sendto, &[(0, bell as u64), (2, 1), (3, flags)])?;
+        }
         Ok(self)
     }
 
-    /// Sleeping until a descriptor has something, and silencing the doorbell afterwards.
-    pub fn sleep(mut self) -> Result<Self> {
+    /// Sleeping until a descriptor has something.
+    fn sleep(mut self) -> Self {
         #[cfg(target_arch = "x86_64")]
         self.calls.insert(libc::SYS_poll, Vec::new());
         self.calls.insert(libc::SYS_ppoll, Vec::new());
-        for bell in eventfds()? {
-            self.add(libc::SYS_read, &[(0, bell as u64), (2, 8)])?;
+        self
+    }
+
+    /// An engine's sleep. Afterwards it silences the eventfd by which its own process wakes it,
+    /// which is read as it cannot block: nobody else has it. The applications' bells it only
+    /// forgets, by a look at its set of them that does not wait; a read would block on one that
+    /// was spoilt.
+    pub fn engine_sleep(self) -> Result<Self> {
+        let mut allowed = self.sleep();
+        for set in descriptors(EPOLL)? {
+            #[cfg(target_arch = "x86_64")]
+            allowed.add(libc::SYS_epoll_wait, &[(0, set as u64), (3, 0)])?;
+            allowed.add(libc::SYS_epoll_pwait, &[(0, set as u64), (3, 0)])?;
         }
-        Ok(self)
+        for bell in eventfds()? {
+            allowed.add(libc::SYS_read, &[(0, bell as u64), (2, 8)])?;
+        }
+        Ok(allowed)
+    }
+
+    /// An application's sleep, and silencing its own bell afterwards.
+    pub fn session_sleep(self) -> Result<Self> {
+        let mut allowed = self.sleep();
+        for bell in stream_sockets()? {
+            let flags = libc::MSG_DONTWAIT as u64;
+            allowed.add(libc::SYS_recvfrom, &[(0, bell as u64), (3, flags)])?;
+        }
+        Ok(allowed)
     }
 
     /// A call, if all of these arguments (place, value) are so.
@@ -160,14 +184,47 @@ fn full_pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// The eventfds that the process has open.
+/// How /proc shows an eventfd, and a set of watched descriptors.
+const EVENTFD: &str = "anon_inode:[eventfd]";
+const EPOLL: &str = "anon_inode:[eventpoll]";
+
+/// The eventfds that the process has open and does not watch in a set: those, others may have too.
 fn eventfds() -> Result<Vec<RawFd>> {
+    let mut found = descriptors(EVENTFD)?;
+    for set in descriptors(EPOLL)? {
+        let members = std::fs::read_to_string(format!("/proc/self/fdinfo/{set}"))?;
+        for member in members.lines().filter_map(|line| line.strip_prefix("tfd:")) {
+            let number = member.split_ascii_whitespace().next().context("a member is a number")?;
+            let number: RawFd = number.parse()?;
+            found.retain(|bell| *bell != number);
+        }
+    }
+    Ok(found)
+}
+
+/// The process's stream sockets to other processes of the machine.
+fn stream_sockets() -> Result<Vec<RawFd>> {
+    // Columns: address, references, protocol, flags, type, state, inode, path.
+    const STREAM: &str = "0001";
+    let mut found = Vec::new();
+    for line in std::fs::read_to_string("/proc/net/unix")?.lines().skip(1) {
+        let columns: Vec<_> = line.split_ascii_whitespace().collect();
+        if columns.get(4) == Some(&STREAM) {
+            let inode = columns.get(6).context("a socket has an inode")?;
+            found.extend(descriptors(&format!("socket:[{inode}]"))?);
+        }
+    }
+    Ok(found)
+}
+
+/// The descriptors that the process has open and that /proc shows as `kind`.
+fn descriptors(kind: &str) -> Result<Vec<RawFd>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
         // The folder's own descriptor is on the list, and gone by now.
         let Ok(link) = std::fs::read_link(entry.path()) else { continue };
-        if link.as_os_str() == "anon_inode:[eventfd]" {
+        if link.as_os_str() == kind {
             let number = entry.file_name();
             found.push(number.to_str().context("descriptors are numbers")?.parse()?);
         }

@@ -74,7 +74,7 @@ impl<P: Port> Watched<P> {
         let socket = self.inner.wait_descriptor().context("the port has a socket")?;
         let mut allowed = Allowed::nothing().port(socket)?.ring()?;
         if self.may_sleep {
-            allowed = allowed.sleep()?;
+            allowed = allowed.engine_sleep()?;
         }
         self.watch.watch_this_thread(allowed)
     }

@@ -32,6 +32,8 @@ pub struct SimHost {
     pub(crate) answers: Vec<(u64, Answer)>,
     /// It has been given work since its last turn.
     pub(crate) woken: bool,
+    /// Its process stands still.
+    paused: bool,
 }
 
 impl SimHost {
@@ -150,8 +152,13 @@ impl World {
         let port = TestPort::new(port, misdirection.clone());
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e);
         let engine = Engine::new(port, config, self.seed, self.now()).unwrap();
-        self.hosts[host.0] =
-            Some(SimHost { engine, misdirection, answers: Vec::new(), woken: true });
+        self.hosts[host.0] = Some(SimHost {
+            engine,
+            misdirection,
+            answers: Vec::new(),
+            woken: true,
+            paused: false,
+        });
     }
 
     /// The engine dies without a word.
@@ -159,9 +166,25 @@ impl World {
         self.hosts[host.0] = None;
     }
 
+    /// The engine's process stands still: it takes no turns, and what arrives waits.
+    pub fn pause(&mut self, host: HostId) {
+        self.host(host).paused = true;
+    }
+
+    /// The engine's process goes on.
+    pub fn resume(&mut self, host: HostId) {
+        self.host(host).paused = false;
+        self.host(host).woken = true;
+    }
+
     /// A host whose engine lives.
     pub fn host(&mut self, host: HostId) -> &mut SimHost {
         self.hosts[host.0].as_mut().expect("the host's engine lives")
+    }
+
+    /// Whether an engine lives.
+    pub fn is_alive(&self, host: HostId) -> bool {
+        self.hosts[host.0].is_some()
     }
 
     /// Where an engine receives, dead or alive.
@@ -190,12 +213,13 @@ impl World {
         self.step_until(self.now() + STEP_MAX);
     }
 
-    fn step_until(&mut self, latest: Time) {
+    /// The same, but the clock moves no further than `latest`.
+    pub fn step_until(&mut self, latest: Time) {
         let now = self.now();
         self.spin = self.spin.times(2).min(SPIN_MAX);
         for _ in 0..ROUNDS_MAX {
             let mut busy = false;
-            for host in self.hosts.iter_mut().flatten() {
+            for host in self.hosts.iter_mut().flatten().filter(|host| !host.paused) {
                 if self.sleepy && host.sleeps(now) {
                     continue;
                 }
@@ -210,7 +234,7 @@ impl World {
             self.spin = SPIN;
         }
         let mut next = latest.min(self.network.next_event().unwrap_or(Time::NEVER));
-        for host in self.hosts.iter().flatten() {
+        for host in self.hosts.iter().flatten().filter(|host| !host.paused) {
             let timeout = host.engine.next_timeout();
             next = next.min(if timeout > now { timeout } else { now + self.spin });
         }

@@ -151,8 +151,8 @@ fn scan_and_read_never_yields_a_torn_value() {
             }
             issued += 1;
         }
-        session.wait(std::time::Duration::from_secs(60));
-        for done in session.poll() {
+        session.wait(std::time::Duration::from_secs(60)).unwrap();
+        for done in session.poll().unwrap() {
             let (number, newest, pending) = out[done.slot()].take().unwrap();
             seen.lookups += 1;
             match pending.take(done) {
@@ -236,7 +236,7 @@ impl<'s> PlainReader<'s> {
         let buckets = self.read_all(hashes.iter().map(|hash| {
             let ask = self.view.read_bucket(*hash);
             let at = ask.address.get();
-            (self.index, at..at + u64::from(ask.length.get()))
+            (&self.index, at..at + u64::from(ask.length.get()))
         }));
         let mut candidates = Vec::new();
         let mut found = Vec::new();
@@ -248,7 +248,7 @@ impl<'s> PlainReader<'s> {
             }
         }
         let bytes = self.read_all(candidates.iter().map(|(_, _, pointer)| {
-            (self.entries, pointer.offset()..pointer.offset() + u64::from(pointer.length()))
+            (&self.entries, pointer.offset()..pointer.offset() + u64::from(pointer.length()))
         }));
         for ((place, index, _), bytes) in candidates.iter().zip(&bytes) {
             let (header, _) = BucketHeader::ref_from_prefix(&buckets[*place]).unwrap();
@@ -270,9 +270,9 @@ impl<'s> PlainReader<'s> {
     }
 
     /// Reads ranges side by side; their bytes in order.
-    fn read_all(
+    fn read_all<'r>(
         &self,
-        ranges: impl Iterator<Item = (RemoteRegion, std::ops::Range<u64>)>,
+        ranges: impl Iterator<Item = (&'r RemoteRegion, std::ops::Range<u64>)>,
     ) -> Vec<Vec<u8>> {
         let mut out: Vec<_> = (0..64).map(|_| None).collect();
         let mut count = 0;
@@ -285,8 +285,8 @@ impl<'s> PlainReader<'s> {
         let mut bytes = vec![Vec::new(); count];
         let mut left = count;
         while left > 0 {
-            self.session.wait(std::time::Duration::from_secs(60));
-            for done in self.session.poll() {
+            self.session.wait(std::time::Duration::from_secs(60)).unwrap();
+            for done in self.session.poll().unwrap() {
                 let (place, pending) = out[done.slot()].take().unwrap();
                 let reply: Result<_, OpError> = pending.take(done);
                 bytes[place] = reply.unwrap().to_vec();

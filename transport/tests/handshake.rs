@@ -31,8 +31,8 @@ fn packet(
     body: &[u8],
 ) -> Datagram {
     let mut bytes = vec![0; HEADER_BYTES];
-    PacketHeader::new(kind, connection).write(&mut bytes);
     bytes.extend_from_slice(body);
+    PacketHeader::new(kind, connection).write(&mut bytes);
     let mut datagram = Datagram { from: address(from), to: address(to), bytes };
     datagram.forge(|_| {});
     datagram

@@ -41,6 +41,8 @@ fn arbitrary_bytes_are_survived() {
             if length >= 64 && !matches!(disguise, Disguise::None) {
                 datagram.bytes[0] = 1;
                 datagram.bytes[1] = 1 + bytes[1] % 6;
+                let flags = u16::from(bytes[2] & 15) | (length as u16) << 4;
+                datagram.bytes[2..4].copy_from_slice(&flags.to_le_bytes());
                 if !matches!(disguise, Disguise::Sealed) {
                     datagram.bytes[8..16].copy_from_slice(&id.to_le_bytes());
                 }

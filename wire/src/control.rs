@@ -11,6 +11,8 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::session::Geometry;
+#[cfg(doc)]
+use crate::session::REMOTES_MAX;
 
 const MAGIC: [u8; 4] = *b"nicC";
 
@@ -33,7 +35,8 @@ pub enum ControlRequest {
         engine: Option<u8>,
     },
     /// Open a session; answered by [`ControlReply::Session`] with three descriptors: session
-    /// memory, the engine's doorbell, the session's own doorbell.
+    /// memory, the eventfd by which the application wakes the engine, the socket by which the engine
+    /// wakes the application.
     OpenSession {
         /// Its sizes.
         geometry: Geometry,
@@ -89,6 +92,19 @@ pub enum ControlRequest {
     },
     /// What the engine process is doing, as JSON.
     Status,
+    /// Give ways to regions of other hosts back; commands that still name them are refused.
+    Disconnect {
+        /// The session that used them.
+        session: u32,
+        /// From [`ControlReply::Connected`], at most [`REMOTES_MAX`].
+        remotes: Vec<u16>,
+    },
+    /// What is live in the engine process (flows, sessions, the oldest ops), as JSON; answered by
+    /// [`ControlReply::Status`].
+    Ops {
+        /// Ops younger than this are left out.
+        older_than_us: u64,
+    },
 }
 
 /// What the engine process answers.
@@ -127,10 +143,10 @@ pub enum ControlReply {
         /// Names the way in the session's commands.
         remote: u16,
     },
-    /// To [`ControlRequest::Status`].
+    /// To [`ControlRequest::Status`] and [`ControlRequest::Ops`]: JSON of any length, in a memfd that comes with the message.
     Status {
-        /// JSON.
-        json: String,
+        /// Its length in bytes.
+        bytes: u64,
     },
     /// The request was carried out; there is nothing to say about it.
     Done,
@@ -214,6 +230,8 @@ mod tests {
             ControlRequest::Export { region: 1, access: 3, follow: vec![2, 3] },
             ControlRequest::Connect { session: 1, engine, rkey: (1, 2, u64::MAX) },
             ControlRequest::Status,
+            ControlRequest::Disconnect { session: 1, remotes: vec![3, 1027] },
+            ControlRequest::Ops { older_than_us: 1 << 40 },
         ];
         let mut bytes = [0u8; 512];
         for request in requests {
@@ -223,6 +241,7 @@ mod tests {
         let replies = vec![
             ControlReply::Welcome { layout_version: 1, pid: 1, engine, port: "udp".into() },
             ControlReply::Exported { engine, rkey: (9, 8, 7) },
+            ControlReply::Status { bytes: 1 << 20 },
             ControlReply::Refused { status: 6, reason: "because".into() },
         ];
         for reply in replies {
@@ -249,11 +268,5 @@ mod tests {
             decode::<ControlRequest>(b"nicC\x01\0\0\0\xff\xff"),
             Err(BadControl::Body { length: 10 })
         );
-        bolero::check!().for_each(|bytes: &[u8]| {
-            let mut message = vec![b'n', b'i', b'c', b'C', 1, 0, 0, 0];
-            message.extend_from_slice(bytes);
-            let _ = decode::<ControlRequest>(&message);
-            let _ = decode::<ControlReply>(&message);
-        });
     }
 }

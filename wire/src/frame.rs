@@ -181,44 +181,75 @@ impl<'a> Frames<'a> {
         Frames { rest: body }
     }
 
+    /// The next frame's kind and bytes. After an error nothing follows.
     #[inline]
-    fn parse(&mut self) -> Result<Frame<'a>, MalformedFrame> {
+    fn next_raw(&mut self) -> Option<Result<(u8, &'a [u8]), MalformedFrame>> {
         let bytes = self.rest;
-        let kind = bytes[0];
-        let least = match kind {
+        if bytes.len() < 8 || bytes[0] == KIND_PAD {
+            return None;
+        }
+        let least = match bytes[0] {
             KIND_REQUEST => REQUEST_BYTES,
             KIND_REPLY => REPLY_BYTES,
-            found => return Err(MalformedFrame::Kind { found }),
+            found => return Some(Err(self.end(MalformedFrame::Kind { found }))),
         };
         let most = bytes.len();
         let found = usize::from(u16::from_le_bytes([bytes[2], bytes[3]]));
-        if most < least || found < least || found > most {
-            return Err(MalformedFrame::Length { found, least, most });
+        if found < least || found > most {
+            return Some(Err(self.end(MalformedFrame::Length { found, least, most })));
         }
-        let frame = &bytes[..found];
         self.rest = bytes.get(padded(found)..).unwrap_or_default();
-        if kind == KIND_REQUEST { parse_request(frame) } else { parse_reply(frame) }
+        Some(Ok((bytes[0], &bytes[..found])))
+    }
+
+    #[cold]
+    fn end(&mut self, error: MalformedFrame) -> MalformedFrame {
+        self.rest = &[];
+        error
+    }
+
+    /// The next frame where only requests make sense: itself, its arguments, its part of the
+    /// payload.
+    #[inline]
+    pub fn next_request(&mut self) -> Option<Result<RequestParts<'a>, MalformedFrame>> {
+        Some(match self.next_raw()? {
+            Ok((KIND_REQUEST, frame)) => parse_request(frame).map_err(|error| self.end(error)),
+            Ok((found, _)) => Err(MalformedFrame::Kind { found }),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The next frame where only replies make sense: itself and its part of the data.
+    #[inline]
+    pub fn next_reply(&mut self) -> Option<Result<(Reply, &'a [u8]), MalformedFrame>> {
+        Some(match self.next_raw()? {
+            Ok((KIND_REPLY, frame)) => parse_reply(frame).map_err(|error| self.end(error)),
+            Ok((found, _)) => Err(MalformedFrame::Kind { found }),
+            Err(error) => Err(error),
+        })
     }
 }
+
+/// A request, its arguments, and its part of the payload.
+pub type RequestParts<'a> = (Request, &'a [u8], &'a [u8]);
 
 impl<'a> Iterator for Frames<'a> {
     type Item = Result<Frame<'a>, MalformedFrame>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.len() < 8 || self.rest[0] == KIND_PAD {
-            return None;
-        }
-        let result = self.parse();
-        if result.is_err() {
-            self.rest = &[];
-        }
-        Some(result)
+        let parsed = match self.next_raw()? {
+            Ok((KIND_REQUEST, frame)) => parse_request(frame)
+                .map(|(request, arguments, chunk)| Frame::Request(request, arguments, chunk)),
+            Ok((_, frame)) => parse_reply(frame).map(|(reply, data)| Frame::Reply(reply, data)),
+            Err(error) => Err(error),
+        };
+        Some(parsed.map_err(|error| self.end(error)))
     }
 }
 
 #[inline]
-fn parse_request(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
+fn parse_request(frame: &[u8]) -> Result<RequestParts<'_>, MalformedFrame> {
     let (layout, rest) =
         Ref::<_, RequestLayout>::from_prefix(frame).map_err(|_| MalformedFrame::Parts)?;
     let argument_length = usize::from(layout.argument_length.get());
@@ -243,11 +274,11 @@ fn parse_request(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
         payload_length: layout.payload_length.get(),
         payload_offset: layout.payload_offset.get(),
     };
-    Ok(Frame::Request(request, &rest[..argument_length], chunk))
+    Ok((request, &rest[..argument_length], chunk))
 }
 
 #[inline]
-fn parse_reply(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
+fn parse_reply(frame: &[u8]) -> Result<(Reply, &[u8]), MalformedFrame> {
     let (layout, data) =
         Ref::<_, ReplyLayout>::from_prefix(frame).map_err(|_| MalformedFrame::Parts)?;
     let code = MalformedFrame::Code { status: layout.status.get(), fate: layout.fate };
@@ -262,7 +293,7 @@ fn parse_reply(frame: &[u8]) -> Result<Frame<'_>, MalformedFrame> {
     if u64::from(reply.offset) + data.len() as u64 > u64::from(reply.total) {
         return Err(MalformedFrame::Parts);
     }
-    Ok(Frame::Reply(reply, data))
+    Ok((reply, data))
 }
 
 /// `length` rounded up to where the next frame, or the payload after arguments, begins.
@@ -323,14 +354,30 @@ pub fn write_request(
         argument_length: U16::new(arguments.len() as u16),
         reserved: U16::ZERO,
     };
+    let into = &mut into[..room];
     into[..REQUEST_BYTES].copy_from_slice(layout.as_bytes());
-    into[REQUEST_BYTES..][..arguments.len()].copy_from_slice(arguments);
-    into[REQUEST_BYTES + arguments.len()..room.min(payload_at)].fill(0);
+    if payload_at > REQUEST_BYTES {
+        // The padding lies within the last word, which the arguments may then write over.
+        into[payload_at - 8..payload_at].fill(0);
+        copy_short(&mut into[REQUEST_BYTES..][..arguments.len()], arguments);
+    }
     if chunk > 0 {
+        into[room - 8..].fill(0);
         fill(&mut into[payload_at..payload_at + chunk]);
-        into[payload_at + chunk..room].fill(0);
     }
     Some(room)
+}
+
+/// Copies what is mostly a few words long, which is cheaper than a call.
+#[inline(always)]
+fn copy_short(into: &mut [u8], from: &[u8]) {
+    let length = from.len();
+    if (16..=32).contains(&length) && into.len() == length {
+        into[..16].copy_from_slice(&from[..16]);
+        into[length - 16..].copy_from_slice(&from[length - 16..]);
+    } else {
+        into.copy_from_slice(from);
+    }
 }
 
 /// Writes one reply frame piece by piece.
@@ -381,7 +428,9 @@ impl<'a> ReplyWriter<'a> {
     pub fn finish(self) -> usize {
         self.into[2..4].copy_from_slice(&(self.used as u16).to_le_bytes());
         let end = padded(self.used).min(self.into.len());
-        self.into[self.used..end].fill(0);
+        if end > self.used {
+            self.into[self.used..end].fill(0);
+        }
         end
     }
 }

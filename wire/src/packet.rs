@@ -1,7 +1,7 @@
 //! The header of every packet.
 //!
 //! ```text
-//!  0 version u8 | kind u8 | flags u16 | check u32
+//!  0 version u8 | kind u8 | flags u4, length u12 | check u32
 //!  8 connection_id u64          chosen by the receiver of this packet
 //! 16 packet_number u32          low half of a 64-bit number
 //! 20 acknowledged u32           all numbers below this one have arrived
@@ -15,7 +15,9 @@
 //! 60 age_us u32                 how long ago this packet was first sent
 //! 64 op frames
 //! ```
-//! `check` covers every other byte of the packet: four bytes before it and all after it.
+//! `check` covers every other byte of the packet: four bytes before it and all after it. `length`
+//! is the packet's own in bytes, so that a run of packets that the kernel hands over in one piece
+//! can be cut apart. It and `version` are at this place in every version.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Ref, Unaligned};
@@ -30,6 +32,11 @@ pub const SELECTIVE_BITS: u64 = 128;
 pub const DEFAULT_PACKET_BYTES: usize = 1400;
 /// The largest packet that any port carries, in bytes: what buffers are made for.
 pub const MAX_PACKET_BYTES: usize = 2048;
+
+/// Where in the word of flags the length begins.
+const LENGTH_SHIFT: u32 = 4;
+const _: () = assert!(MAX_PACKET_BYTES < 1 << (16 - LENGTH_SHIFT), "the length has 12 bits");
+const _: () = assert!(PacketFlags::all().bits() < 1 << LENGTH_SHIFT, "the flags have 4 bits");
 
 /// What a packet is for.
 #[repr(u8)]
@@ -86,7 +93,7 @@ pub struct PacketHeader {
     pub version: u8,
     /// A [`PacketKind`].
     pub kind: u8,
-    /// [`PacketFlags`].
+    /// [`PacketFlags`] in the low four bits, the packet's length in the others.
     pub flags: U16,
     /// Checksum, or part of the tag when the flow is encrypted.
     pub check: U32,
@@ -131,6 +138,14 @@ pub enum MalformedPacket {
         /// The version it says.
         found: u8,
     },
+    /// Another length than the packet says it has.
+    #[error("packet of {found} bytes that says it has {says}")]
+    Length {
+        /// How many bytes came.
+        found: usize,
+        /// How many it says.
+        says: usize,
+    },
     /// An unknown kind.
     #[error("packet of unknown kind {found}")]
     Kind {
@@ -154,7 +169,7 @@ impl<'a> Packet<'a> {
     /// Looks at received bytes. The checksum is not verified here.
     ///
     /// # Errors
-    /// Too short, another version, an unknown kind.
+    /// Too short, another version, another length than it says, an unknown kind.
     #[inline]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, MalformedPacket> {
         let short = MalformedPacket::Short { found: bytes.len() };
@@ -162,6 +177,10 @@ impl<'a> Packet<'a> {
         let header = Ref::into_ref(header);
         if header.version != WIRE_VERSION {
             return Err(MalformedPacket::Version { found: header.version });
+        }
+        let (found, says) = (bytes.len(), header.length());
+        if found != says {
+            return Err(MalformedPacket::Length { found, says });
         }
         let kind = PacketKind::from_code(header.kind)
             .ok_or(MalformedPacket::Kind { found: header.kind })?;
@@ -190,20 +209,38 @@ impl PacketHeader {
         PacketFlags::from_bits_truncate(self.flags.get())
     }
 
+    /// How long the packet says it is, in bytes.
+    #[inline]
+    pub fn length(&self) -> usize {
+        usize::from(self.flags.get() >> LENGTH_SHIFT)
+    }
+
     /// The receiver's name for the flow.
     #[inline]
     pub fn connection(&self) -> crate::ConnectionId {
         crate::ConnectionId::from_raw(self.connection_id.get())
     }
 
-    /// Writes the header over the first bytes of a packet.
+    /// Writes the header over the first bytes of a packet; `packet` is the whole of it, whose
+    /// length the header will say.
     ///
     /// # Panics
     /// If `packet` is shorter than a header: frames are sized by the engine, never by input.
     #[inline]
     pub fn write(&self, packet: &mut [u8]) {
+        let flags = self.flags.get() & PacketFlags::all().bits();
+        let length = (packet.len() as u16) << LENGTH_SHIFT;
         packet[..HEADER_BYTES].copy_from_slice(self.as_bytes());
+        packet[2..4].copy_from_slice(&(flags | length).to_le_bytes());
     }
+}
+
+/// The length of the first packet of a run, if the run begins with one: for ports that are handed
+/// several in one piece. Nothing else of the packet is looked at.
+#[inline]
+pub fn first_length(run: &[u8]) -> Option<usize> {
+    let says = usize::from(u16::from_le_bytes([*run.get(2)?, *run.get(3)?]) >> LENGTH_SHIFT);
+    (HEADER_BYTES..=run.len()).contains(&says).then_some(says)
 }
 
 /// Restores a 64-bit number from its low half and a number near it.
@@ -221,7 +258,7 @@ mod tests {
     #[test]
     fn header_bytes_are_golden() {
         let mut header = PacketHeader::new(PacketKind::Data, ConnectionId::from_raw(0x1122334455));
-        header.flags = (PacketFlags::NUMBERED | PacketFlags::ACKS).bits().into();
+        header.flags = ((PacketFlags::NUMBERED | PacketFlags::ACKS).bits() | 64 << 4).into();
         header.check = 0xa1a2a3a4.into();
         header.packet_number = 7.into();
         header.acknowledged = 0x0102.into();
@@ -234,7 +271,7 @@ mod tests {
         header.reply_credits_kib = 64.into();
         header.age_us = 13.into();
         let expected: [u8; 64] = [
-            1, 1, 3, 0, 0xa4, 0xa3, 0xa2, 0xa1, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0, 7, 0, 0, 0,
+            1, 1, 3, 4, 0xa4, 0xa3, 0xa2, 0xa1, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0, 7, 0, 0, 0,
             2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 10, 0, 0, 0,
             11, 0, 0, 0, 12, 0, 0, 0, 0, 1, 64, 0, 13, 0, 0, 0,
         ];
@@ -243,16 +280,31 @@ mod tests {
 
     #[test]
     fn malformed_packets_say_what_is_wrong() {
-        let good = PacketHeader::new(PacketKind::Init, ConnectionId::NONE);
-        assert_eq!(Packet::parse(good.as_bytes()).map(|packet| packet.kind), Ok(PacketKind::Init));
         let mut bytes = [0u8; 64];
-        good.write(&mut bytes);
+        PacketHeader::new(PacketKind::Init, ConnectionId::NONE).write(&mut bytes);
+        assert_eq!(Packet::parse(&bytes).map(|packet| packet.kind), Ok(PacketKind::Init));
+        let longer = [bytes.as_slice(), &[0]].concat();
+        let length = MalformedPacket::Length { found: 65, says: 64 };
+        assert_eq!(Packet::parse(&longer).err(), Some(length));
         assert_eq!(Packet::parse(&bytes[..63]).err(), Some(MalformedPacket::Short { found: 63 }));
         bytes[0] = 9;
         assert_eq!(Packet::parse(&bytes).err(), Some(MalformedPacket::Version { found: 9 }));
         bytes[0] = 1;
         bytes[1] = 77;
         assert_eq!(Packet::parse(&bytes).err(), Some(MalformedPacket::Kind { found: 77 }));
+    }
+
+    #[test]
+    fn runs_are_cut_by_the_lengths_that_packets_say() {
+        let mut run = [0u8; 200];
+        PacketHeader::new(PacketKind::Data, ConnectionId::NONE).write(&mut run[..120]);
+        PacketHeader::new(PacketKind::Data, ConnectionId::NONE).write(&mut run[120..]);
+        assert_eq!(first_length(&run), Some(120));
+        assert_eq!(first_length(&run[120..]), Some(80));
+        assert_eq!(first_length(&run[120..199]), None, "longer than what is left");
+        assert_eq!(first_length(&run[..3]), None);
+        run[2..4].copy_from_slice(&(63u16 << 4).to_le_bytes());
+        assert_eq!(first_length(&run), None, "shorter than a header");
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub const INLINE_ARGUMENT_BYTES: usize = 28;
 /// Room that the three words of a ring take before its entries, in bytes.
 pub const RING_WORDS_BYTES: usize = 192;
 
+/// Ways to regions of other hosts that a session has open at most. A way's name is its place below
+/// this, plus this many times a count of the ways that stood there before: a name that was given
+/// back is not given out again at once.
+pub const REMOTES_MAX: usize = 1024;
+
 /// The longest request of a call in bytes: it travels in one packet.
 pub const REQUEST_BYTES_MAX: usize = crate::packet::MAX_PACKET_BYTES;
 

@@ -93,6 +93,8 @@ codes! {
         TooManySteps = 22 => "the kernel ran into its bound",
         /// This engine cannot do this kind of access.
         Unsupported = 23 => "the engine does not support this",
+        /// The region's owner took pages of its memory away. Ask it for a new region's ticket.
+        MemoryLost = 24 => "the region's memory was taken away by its owner",
     }
 }
 

@@ -117,25 +117,10 @@ mod tests {
     }
 
     #[test]
-    fn any_ticket_comes_back() {
-        bolero::check!().with_type::<([u8; 16], u16, u16, u16, u64, u64, u64, u32)>().for_each(
-            |&(ip, port, slot, generation, secret, base, length, access)| {
-                let engine = SocketAddr::new(core::net::Ipv6Addr::from(ip).into(), port);
-                let rkey = Rkey::new(slot, generation, secret);
-                let ticket = Ticket { engine, rkey, base, length, access };
-                assert_eq!(ticket.to_string().parse(), Ok(ticket));
-            },
-        );
-    }
-
-    #[test]
     fn bad_tickets_say_what_is_wrong() {
         assert_eq!("nonsense".parse::<Ticket>(), Err(BadTicket::Prefix));
         assert_eq!("nic1:1/2".parse::<Ticket>(), Err(BadTicket::Parts { found: 2 }));
         let text = ticket().to_string().replace("127.0.0.1", "localhost");
         assert_eq!(text.parse::<Ticket>(), Err(BadTicket::Part { part: "engine address" }));
-        bolero::check!().for_each(|bytes: &[u8]| {
-            let _ = core::str::from_utf8(bytes).map(str::parse::<Ticket>);
-        });
     }
 }

@@ -82,7 +82,7 @@ impl Per {
 impl Snapshot {
     /// What is counted now, once both engines have come to rest.
     pub fn take(world: &World, way: &Way) -> Result<Self> {
-        way.finish_turns();
+        way.finish_turns()?;
         let target = settled(|| counters_in(&world.engine_status()?))?;
         let initiator = match way.nic.counters() {
             Some(counters) => counters,
@@ -222,10 +222,10 @@ fn counters_in(status: &str) -> Result<Counters> {
     let status: serde_json::Value = serde_json::from_str(status)?;
     let counters = &status["engines"][0]["counters"];
     let mut values = [0; Counters::COUNT];
-    for ((name, _), value) in Counters::LIST.iter().zip(&mut values) {
-        *value = counters[*name]
+    for (metric, value) in Counters::LIST.iter().zip(&mut values) {
+        *value = counters[&*metric.name]
             .as_u64()
-            .with_context(|| format!("the engine's status lacks the counter {name}"))?;
+            .with_context(|| format!("the engine's status lacks the counter {}", metric.name))?;
     }
     Ok(Counters::from_values(values))
 }

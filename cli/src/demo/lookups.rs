@@ -218,7 +218,7 @@ impl<'p> Lookups<'p> {
     #[inline]
     fn judge_call(&self, place: usize, way: &Way) {
         let (key, value) = self.pairs.get(place);
-        let table = way.table.with_values_up_to(CALL_VALUE_MAX as u32);
+        let table = way.table.clone().with_values_up_to(CALL_VALUE_MAX as u32);
         match way.session.run(table.call_owner(key)).and_then(owner_answer) {
             Ok(Some((_, answer))) if owner_value(&answer) == value => {}
             Ok(Some(_)) => self.wrong(|| format!("CALL: another value for {}", shown(key))),

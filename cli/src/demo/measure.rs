@@ -165,7 +165,7 @@ fn polled(
 ) -> Result<SliceResult> {
     way.poll()?;
     let done = lookups.one_by_one(way, Kind::Call, time, latencies);
-    way.finish_turns();
+    way.finish_turns()?;
     way.rest()?;
     latency(done, latencies)
 }

@@ -50,7 +50,7 @@ impl<'w> Pipeline<'w> {
             if is_last && self.out == 0 {
                 return Ok(());
             }
-            self.collect(part, &mut over);
+            self.collect(part, &mut over)?;
         }
     }
 
@@ -79,9 +79,13 @@ impl<'w> Pipeline<'w> {
     }
 
     /// Takes up to `part` lookups that are over. With a full window it waits for one.
-    fn collect(&mut self, part: usize, over: &mut impl FnMut(usize, Result<Lookup, OpError>)) {
+    fn collect(
+        &mut self,
+        part: usize,
+        over: &mut impl FnMut(usize, Result<Lookup, OpError>),
+    ) -> Result<()> {
         let mut found = 0;
-        for done in self.way.session.poll().take(part) {
+        for done in self.way.session.poll()?.take(part) {
             found += 1;
             if let Some((op, place)) = self.pending[done.slot()].take() {
                 over(place, op.take(done));
@@ -90,7 +94,8 @@ impl<'w> Pipeline<'w> {
         self.out -= found;
         if found == 0 && (self.out == self.window || self.held.is_some()) {
             // Spinning, it returns when something has come; blocking, it sleeps until then.
-            self.way.session.wait(NAP);
+            self.way.session.wait(NAP)?;
         }
+        Ok(())
     }
 }

@@ -109,15 +109,15 @@ fn load(link: &Link, table: &mut BucketTable, pairs: &Pairs) -> Result<()> {
 
 /// Sleeps until a call or a message comes; ends with the lifeline.
 fn serve(link: &Link, order: &TargetOrder, session: &Session, table: &BucketTable) -> Result<()> {
+    let mut entry = Vec::new();
     let mut handler = |_: u16, key: &[u8], answer: &mut Answer<'_>| -> Result<(), ServeError> {
-        let found = table.get(key);
-        answer_for_owner(found.as_ref().map(|f| (f.version, f.value.as_slice())), answer)
+        answer_for_owner(table.get_with(key, &mut entry), answer)
     };
     loop {
         let may_sleep = match order.inline {
             None => {
-                session.answer_calls(&mut handler);
-                session.arm()
+                session.answer_calls(&mut handler)?;
+                session.arm()?
             }
             // Its engine runs only while it polls.
             Some(_) => true,
@@ -150,7 +150,7 @@ fn message(
             link.send(&TargetReply::Polling, &[])?;
             let mut polls = 0;
             while polls % POLLS_PER_LOOK != 0 || !link.has_something() {
-                let answered = session.answer_calls(&mut *handler);
+                let answered = session.answer_calls(&mut *handler)?;
                 polls = polls.wrapping_add(1);
                 if answered == 0 && order.yielding {
                     std::thread::yield_now();
@@ -158,7 +158,7 @@ fn message(
             }
             let begin = Instant::now();
             while begin.elapsed() < LAST_TURNS {
-                session.answer_calls(&mut *handler);
+                session.answer_calls(&mut *handler)?;
             }
         }
     }

@@ -166,11 +166,12 @@ impl Way {
     }
 
     /// Lets an inline engine send its last acknowledgements.
-    pub fn finish_turns(&self) {
+    pub fn finish_turns(&self) -> Result<()> {
         let begin = Instant::now();
         while begin.elapsed() < LAST_TURNS {
-            self.nic.turn();
+            self.nic.turn()?;
         }
+        Ok(())
     }
 }
 

@@ -21,7 +21,8 @@ const TIMES: u32 = 20;
 pub(super) fn kernel() -> Finding {
     let name = uname();
     let release = name.release().to_string_lossy().into_owned();
-    let mend = "install Linux 5.14 or newer: populating memory and passing descriptors need it";
+    let mend = "sudo apt-get install linux-image-$(dpkg --print-architecture) && sudo reboot   \
+                (or any Linux from 5.14 on: populating memory and passing descriptors need it)";
     match version(&release) {
         Some(version) if version >= KERNEL_LEAST => {
             Finding::good("kernel", format!("Linux {release}"))
@@ -40,9 +41,13 @@ fn version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn cores() -> Finding {
     let available = match cores::available() {
         Ok(available) => available.len(),
-        Err(error) => return Finding::slow("cores", error.to_string(), "name them in the config"),
+        Err(error) => {
+            let mend = "lscpu --extended   (and name the cores to use in engine.cores)";
+            return Finding::slow("cores", error.to_string(), mend);
+        }
     };
-    let more = "run where more may be used (taskset, cpuset, a larger machine)";
+    let more = "taskset --cpu-list --pid 0-$(($(nproc --all) - 1)) $$   (if the machine has more \
+                than may be used here; else a larger machine)";
     match available {
         0 | 1 => Finding::slow("cores", "one: initiator and target take turns on it", more),
         count if count < CORES_FOR_ALL => Finding::slow(
@@ -54,7 +59,7 @@ pub(super) fn cores() -> Finding {
             Ok(pair) if pair.siblings => Finding::slow(
                 "cores",
                 format!("{count}, and the first two are hyperthreads of one"),
-                "pin engines to different physical cores (engine.cores in the config)",
+                "lscpu --extended=CPU,CORE   (and name one CPU of each core in engine.cores)",
             ),
             _ => Finding::good("cores", count.to_string()),
         },

@@ -1,5 +1,6 @@
 //! `nic doctor`: what this machine has and lacks, with the command that mends each.
 
+mod engine;
 mod machine;
 mod memory;
 mod network;
@@ -7,6 +8,7 @@ mod network;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use nic_engine::daemon::{CountersFile, default_socket};
 use serde::Serialize;
 
 /// Options of `nic doctor`.
@@ -78,6 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         memory::transparent_pages(),
         memory::locked(),
         network::socket(),
+        engine::last(&CountersFile::path(&default_socket())),
     ];
     let usable = findings.iter().all(|finding| finding.grade != Grade::Bad);
     let findings = Findings { usable, findings };

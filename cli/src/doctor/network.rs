@@ -24,7 +24,7 @@ pub(super) fn udp() -> Finding {
     let port = match UdpPort::bind(loopback()) {
         Ok(port) => port,
         Err(error) => {
-            let mend = "bring the loopback up: `sudo ip link set lo up`";
+            let mend = "sudo ip link set lo up";
             return Finding::bad(what, error.to_string(), mend);
         }
     };
@@ -32,7 +32,9 @@ pub(super) fn udp() -> Finding {
     if capabilities.segmentation && capabilities.coalescing {
         return Finding::good(what, capabilities.to_string());
     }
-    Finding::slow(what, capabilities.to_string(), "install Linux 5.14 or newer (UDP GSO and GRO)")
+    let mend = "sudo apt-get install linux-image-$(dpkg --print-architecture) && sudo reboot   \
+                (or another Linux 5.14 or newer, for UDP GSO and GRO)";
+    Finding::slow(what, capabilities.to_string(), mend)
 }
 
 pub(super) fn receive_buffer() -> Finding {
@@ -78,7 +80,7 @@ fn answering(what: &'static str, path: &Path, socket: &ControlSocket) -> Finding
         Err(error) => Finding::slow(
             what,
             format!("who listens at {shown} is no engine that can be used: {error}"),
-            "restart the engine with this release's `nic serve`",
+            "nic serve   (of this release, after the other has been ended)",
         ),
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use super::{Session, Token};
 use crate::error::{OpError, SubmitError};
@@ -16,7 +17,8 @@ pub struct Issued<'s, O: Operation> {
 }
 
 enum Stage<O> {
-    Waiting(Option<Op<O>>),
+    /// For room, since the session was first found full.
+    Waiting(Option<Op<O>>, Option<Instant>),
     Out(Token),
     Over,
 }
@@ -25,9 +27,10 @@ enum Stage<O> {
 impl<O: Operation> Unpin for Issued<'_, O> {}
 
 impl Session {
-    /// The op as a future. A full session is waited for.
+    /// The op as a future. A full session is waited for, as long as the op may take; then the future
+    /// ends with [`OpError::NoRoom`].
     pub fn issue<O: Operation>(&self, op: Op<O>) -> Issued<'_, O> {
-        Issued { session: self, stage: Stage::Waiting(Some(op)) }
+        Issued { session: self, stage: Stage::Waiting(Some(op), None) }
     }
 
     /// Drives a future of this session's ops to its end, on this thread, waiting as the session
@@ -65,14 +68,21 @@ impl<O: Operation> Future for Issued<'_, O> {
     type Output = Result<O::Output, OpError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.session.progress();
-        if let Stage::Waiting(op) = &mut self.stage {
+        self.session.progress()?;
+        if let Stage::Waiting(op, full_since) = &mut self.stage {
             let Some(op) = op.take() else { return Poll::Pending };
+            let full_since = *full_since;
             match self.session.start(op, false) {
                 Ok(token) => self.stage = Stage::Out(token),
                 Err(SubmitError::Full(op)) => {
-                    self.stage = Stage::Waiting(Some(op));
-                    // Room comes when other ops of this session end.
+                    let since = full_since.unwrap_or_else(Instant::now);
+                    if since.elapsed() >= op.deadline {
+                        self.stage = Stage::Over;
+                        return Poll::Ready(Err(self.session.state.borrow().no_room(&op)));
+                    }
+                    self.stage = Stage::Waiting(Some(op), Some(since));
+                    // Room comes when other ops of this session end, or whoever has their results
+                    // drops them.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }

@@ -1,10 +1,12 @@
 //! One thread's ops: submitted, polled, waited for.
 
+mod builder;
 mod future;
 mod service;
 mod slots;
 mod state;
 
+pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
 pub use service::{Answer, ServeError};
 pub use slots::Token;
@@ -15,108 +17,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nic_shm::{Doorbell, SharedMemory};
+use nic_shm::{Doorbell, SharedMemory, WakeReceiver};
 use nic_wire::control::{ControlReply, ControlRequest};
-use nic_wire::session::Geometry;
 use nic_wire::ticket::Ticket;
 use nic_wire::{Fate, Status};
 
 use self::state::State;
 use crate::error::{NicError, OpError, SubmitError};
-use crate::nic::{Backend, Inner, Nic};
+use crate::nic::{Backend, Inner};
 use crate::operation::{Op, Operation};
-use crate::region::RemoteRegion;
+use crate::remote::{GivenUp, RemoteRegion};
 
 /// Polls without a completion after which a process-driven session looks whether its engine lives.
 const POLLS_UNTIL_LOOK: u32 = 1 << 14;
-
-/// What a session does while it waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wait {
-    /// Looks again and again: the lowest latency, a whole core.
-    Spin,
-    /// Looks for a while, then sleeps until woken.
-    #[default]
-    Adaptive,
-    /// Sleeps at once.
-    Block,
-}
-
-/// A session about to be opened.
-pub struct SessionBuilder<'n> {
-    nic: &'n Nic,
-    geometry: Geometry,
-    wait: Wait,
-}
-
-impl<'n> SessionBuilder<'n> {
-    pub(crate) fn new(nic: &'n Nic) -> Self {
-        let geometry = Geometry {
-            depth: 256,
-            arena_bytes: 4 << 20,
-            receive_buffers: 0,
-            receive_buffer_bytes: 0,
-        };
-        SessionBuilder { nic, geometry, wait: Wait::default() }
-    }
-
-    /// Ops that may be out at once: a power of two from 2 to 4096 (256 unless set).
-    #[must_use]
-    pub fn depth(mut self, depth: u32) -> Self {
-        self.geometry.depth = depth;
-        self
-    }
-
-    /// Memory for payloads and replies in bytes, a multiple of 4096 (4 MiB unless set).
-    #[must_use]
-    pub fn arena(mut self, bytes: u32) -> Self {
-        self.geometry.arena_bytes = bytes;
-        self
-    }
-
-    /// Calls that may wait to be served here, and the longest request or answer in bytes.
-    #[must_use]
-    pub fn receive_buffers(mut self, count: u32, bytes: u32) -> Self {
-        self.geometry.receive_buffers = count;
-        self.geometry.receive_buffer_bytes = bytes;
-        self
-    }
-
-    /// What [`Session::wait`] does (adaptive unless set).
-    #[must_use]
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// Opens it.
-    ///
-    /// # Errors
-    /// Sizes that cannot be, or an engine that refuses or is gone.
-    pub fn open(self) -> Result<Session, NicError> {
-        let places = self.geometry.places()?;
-        let request = ControlRequest::OpenSession { geometry: self.geometry };
-        let (reply, descriptors) = self.nic.inner.request(&request, &[])?;
-        let ControlReply::Session { session } = reply else { return Err(NicError::OutOfTurn) };
-        let mut descriptors = descriptors.into_iter();
-        let mut next = || descriptors.next().ok_or(NicError::OutOfTurn);
-        let shared = SharedMemory::open(next()?, places.total)?;
-        let bell = |descriptor| {
-            Doorbell::from_fd(descriptor).map_err(|error| NicError::Session(error.to_string()))
-        };
-        let (engine_bell, own_bell) = (bell(next()?)?, bell(next()?)?);
-        Ok(Session {
-            state: RefCell::new(State::new(&shared, self.geometry)?),
-            nic: Rc::clone(&self.nic.inner),
-            id: session,
-            wait: self.wait,
-            engine_bell,
-            own_bell,
-            idle_polls: std::cell::Cell::new(0),
-            _memory: shared,
-        })
-    }
-}
 
 /// One thread's command and completion queues and arena. Ops are submitted to it and come back
 /// from it; it belongs to the thread that opened it.
@@ -126,8 +39,10 @@ pub struct Session {
     state: RefCell<State>,
     wait: Wait,
     engine_bell: Doorbell,
-    own_bell: Doorbell,
+    own_bell: WakeReceiver,
     idle_polls: std::cell::Cell<u32>,
+    /// Ways to give back with the next connect.
+    given_up: GivenUp,
     _memory: SharedMemory,
 }
 
@@ -181,9 +96,7 @@ impl Session {
 
     #[inline]
     fn start<O: Operation>(&self, op: Op<O>, reported: bool) -> Result<Token, SubmitError<Op<O>>> {
-        if self.nic.is_forked() {
-            return Err(OpError::Forked.into());
-        }
+        self.check_process()?;
         let mut state = self.state.borrow_mut();
         if state.is_lost {
             let (status, fate) = (Status::EngineLost, Fate::NotExecuted);
@@ -202,18 +115,27 @@ impl Session {
     }
 
     /// Reports the ops that are over. Torn reads are issued anew in here, within their deadline.
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
     #[inline]
-    pub fn poll(&self) -> Completions<'_> {
-        self.progress();
-        Completions { session: self }
+    pub fn poll(&self) -> Result<Completions<'_>, OpError> {
+        self.progress()?;
+        Ok(Completions { session: self })
     }
 
-    /// Runs a turn of an inline engine and takes completions in. Returns whether there were any.
+    /// In a child of the process that opened the session everything is refused: the rings are its
+    /// parent's.
     #[inline]
-    pub(crate) fn progress(&self) -> bool {
-        if self.nic.is_forked() {
-            return false;
-        }
+    fn check_process(&self) -> Result<(), OpError> {
+        if self.nic.is_forked() { Err(OpError::Forked) } else { Ok(()) }
+    }
+
+    /// Runs a turn of an inline engine and takes completions in. Returns whether there are any to
+    /// be reported.
+    #[inline]
+    pub(crate) fn progress(&self) -> Result<bool, OpError> {
+        self.check_process()?;
         let mut state = self.state.borrow_mut();
         match &self.nic.backend {
             Backend::Process(process) => {
@@ -225,7 +147,7 @@ impl Session {
                 if self.idle_polls.get() >= POLLS_UNTIL_LOOK {
                     self.idle_polls.set(0);
                     if process.is_gone() {
-                        state.engine_lost();
+                        state.engine_died();
                     }
                 }
             }
@@ -235,15 +157,19 @@ impl Session {
                 state.drain();
             }
         }
-        !state.ready.is_empty()
+        Ok(!state.ready.is_empty())
     }
 
     /// Waits until an op is over or a call has come, at most `timeout`. Returns whether one has, or
     /// the engine process is gone ([`Session::is_lost`]).
     /// With nothing out and nothing served it waits all the same: for calls, or for the time.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
+    pub fn wait(&self, timeout: Duration) -> Result<bool, OpError> {
+        self.check_process()?;
         if self.has_news() {
-            return true;
+            return Ok(true);
         }
         let begin = Instant::now();
         let spin = match self.wait {
@@ -253,14 +179,14 @@ impl Session {
         };
         loop {
             for _ in 0..64 {
-                self.progress();
+                self.progress()?;
                 if self.has_news() {
-                    return true;
+                    return Ok(true);
                 }
             }
             let waited = begin.elapsed();
             if waited >= timeout {
-                return false;
+                return Ok(false);
             }
             if waited >= spin {
                 self.sleep(timeout - waited);
@@ -282,7 +208,7 @@ impl Session {
         match &self.nic.backend {
             Backend::Process(process) => {
                 if process.sleep(&self.own_bell, timeout) {
-                    self.state.borrow_mut().engine_lost();
+                    self.state.borrow_mut().engine_died();
                 }
             }
             Backend::Inline(inline) => inline.sleep(timeout),
@@ -293,21 +219,30 @@ impl Session {
     /// Runs an op to its end and returns its result.
     ///
     /// # Errors
-    /// How the op failed. A full session is waited for.
+    /// How the op failed. A full session is waited for while ops that nobody wants any more are
+    /// about to make room, at most for as long as the op may take; if only the caller can make room,
+    /// it ends with [`OpError::NoRoom`] at once.
     pub fn run<O: Operation>(&self, op: Op<O>) -> Result<O::Output, OpError> {
         let mut op = op;
+        let mut full_since = None;
         let token = loop {
             match self.start(op, false) {
                 Ok(token) => break token,
                 Err(SubmitError::Invalid(error)) => return Err(error),
                 Err(SubmitError::Full(back)) => {
                     op = back;
-                    self.progress();
+                    let state = self.state.borrow();
+                    let since = *full_since.get_or_insert_with(Instant::now);
+                    if !state.makes_room_by_itself() || since.elapsed() >= op.deadline {
+                        return Err(state.no_room(&op));
+                    }
+                    drop(state);
+                    self.progress()?;
                 }
             }
         };
         loop {
-            self.wait_for(token);
+            self.wait_for(token)?;
             if let Some(result) = self.state.borrow_mut().take::<O>(token) {
                 return result;
             }
@@ -315,13 +250,13 @@ impl Session {
     }
 
     /// Waits until an op is over; ops of others that end meanwhile stay to be reported.
-    fn wait_for(&self, token: Token) {
+    fn wait_for(&self, token: Token) -> Result<(), OpError> {
         let mut begin = None;
         loop {
             for _ in 0..64 {
-                self.progress();
+                self.progress()?;
                 if self.state.borrow_mut().completion(token).is_some() {
-                    return;
+                    return Ok(());
                 }
             }
             let begin = *begin.get_or_insert_with(Instant::now);
@@ -336,11 +271,13 @@ impl Session {
         }
     }
 
-    /// Opens a way to an exported region of another host (or of this one).
+    /// Opens a way to an exported region of another host (or of this one). Ways whose
+    /// [`RemoteRegion`]s were dropped are given back by the way.
     ///
     /// # Errors
     /// The target does not answer, speaks another version, or has no room.
     pub fn connect(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        self.give_ways_back()?;
         let rkey = ticket.rkey;
         let request = ControlRequest::Connect {
             session: self.id,
@@ -348,9 +285,28 @@ impl Session {
             rkey: (rkey.export.get(), rkey.generation.get(), rkey.secret.get()),
         };
         match self.nic.request(&request, &[])? {
-            (ControlReply::Connected { remote }, _) => Ok(RemoteRegion::new(remote, *ticket)),
+            (ControlReply::Connected { remote }, _) => {
+                Ok(RemoteRegion::new(remote, *ticket, &self.given_up))
+            }
             _ => Err(NicError::OutOfTurn),
         }
+    }
+
+    /// Gives those ways back that nobody has any more and no op is out on.
+    fn give_ways_back(&self) -> Result<(), NicError> {
+        let given_up = self.given_up.take();
+        if given_up.is_empty() || self.nic.is_forked() {
+            return Ok(());
+        }
+        let used = self.state.borrow().slots.ways_in_use();
+        let (used, remotes): (Vec<_>, Vec<_>) =
+            given_up.into_iter().partition(|remote| used.contains(remote));
+        self.given_up.replace(used);
+        if !remotes.is_empty() {
+            let request = ControlRequest::Disconnect { session: self.id, remotes };
+            self.nic.request(&request, &[])?;
+        }
+        Ok(())
     }
 
     /// Whether the engine process is gone: nothing will arrive any more, and waiting returns at once.
@@ -372,10 +328,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.nic.is_forked() {
-            // An engine that is gone has closed it already.
-            let _ = self.nic.request(&ControlRequest::CloseSession { session: self.id }, &[]);
-        }
+        self.nic.let_go(&ControlRequest::CloseSession { session: self.id });
     }
 }
 
@@ -391,9 +344,14 @@ impl Session {
     /// Asks the engine to make the session's descriptor readable when an op is over. False: there
     /// is something already. Only sessions of an engine process have such a descriptor; with an
     /// inline engine nobody but the application polls.
-    pub fn arm(&self) -> bool {
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
+    pub fn arm(&self) -> Result<bool, OpError> {
+        self.check_process()?;
         let _ = self.own_bell.drain();
-        matches!(self.nic.backend, Backend::Process(_)) && self.state.borrow_mut().prepare_sleep()
+        let is_driven = matches!(self.nic.backend, Backend::Process(_));
+        Ok(is_driven && self.state.borrow_mut().prepare_sleep())
     }
 }
 
@@ -443,13 +401,16 @@ impl<O: Operation> Pending<'_, O> {
     /// The result of the op that is over.
     ///
     /// # Errors
-    /// How the op failed; [`OpError::OtherOp`] if `done` is of another op.
+    /// How the op failed; [`OpError::OtherOp`] if `done` is of another op; [`OpError::Forked`].
     #[inline]
     pub fn take(self, done: Done) -> Result<O::Output, OpError> {
+        self.session.check_process()?;
         if done.token != self.token {
             return Err(OpError::OtherOp);
         }
         let result = self.session.state.borrow_mut().take::<O>(self.token);
+        // The token names nothing any more, so there is nothing to give up.
+        std::mem::forget(self);
         result.unwrap_or(Err(OpError::OtherOp))
     }
 }
@@ -457,7 +418,6 @@ impl<O: Operation> Pending<'_, O> {
 impl<O: Operation> Drop for Pending<'_, O> {
     #[inline]
     fn drop(&mut self) {
-        // After a take the token names nothing, and this does nothing.
         self.session.state.borrow_mut().abandon(self.token);
     }
 }

@@ -6,7 +6,7 @@ use nic_wire::{Status, session};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::Session;
-use crate::error::NicError;
+use crate::error::{NicError, OpError};
 use crate::nic::Backend;
 
 /// A handler could not answer; the caller sees [`Status::ServiceFailed`].
@@ -54,11 +54,14 @@ impl Session {
     /// Answers the calls that have come: `handler` is given the service's number, the request and
     /// a place for the answer. Returns how many there were. [`Session::wait`] waits for more. The
     /// handler must not use this session itself: it is busy with the call.
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
     pub fn answer_calls(
         &self,
         mut handler: impl FnMut(u16, &[u8], &mut Answer<'_>) -> Result<(), ServeError>,
-    ) -> usize {
-        self.progress();
+    ) -> Result<usize, OpError> {
+        self.progress()?;
         let mut count = 0;
         loop {
             let Some(receive) = self.state.borrow_mut().receive() else { break };
@@ -75,7 +78,7 @@ impl Session {
                 Backend::Inline(inline) => inline.turn(),
             }
         }
-        count
+        Ok(count)
     }
 
     fn answer_call(
@@ -122,7 +125,7 @@ impl Session {
             match &self.nic.backend {
                 Backend::Inline(inline) => inline.turn(),
                 Backend::Process(process) if process.is_gone() => {
-                    state.engine_lost();
+                    state.engine_died();
                     return;
                 }
                 Backend::Process(_) => std::hint::spin_loop(),

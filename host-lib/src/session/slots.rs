@@ -1,5 +1,6 @@
 //! The ops that a session has out: slots with a generation, so that nothing is taken for another.
 
+use std::collections::BTreeSet;
 use std::task::Waker;
 
 use nic_shm::{CompletedLease, Lease};
@@ -40,6 +41,14 @@ pub(super) struct Slot {
     /// Where in the lease the reply begins.
     pub(super) reply_start: u32,
     pub(super) waker: Option<Waker>,
+}
+
+impl Slot {
+    /// Whether the engine has it.
+    #[inline]
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self.stage, Stage::Out(_))
+    }
 }
 
 /// All slots of a session.
@@ -98,6 +107,22 @@ impl Slots {
     /// How many ops are out or over and not yet taken.
     pub(super) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// How many ops are over and not yet taken.
+    pub(super) fn over(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot.stage, Stage::Over(..))).count()
+    }
+
+    /// Whether an op is out whose slot is free as soon as it is over: nobody wants its result.
+    pub(super) fn any_unwanted(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot.stage, Stage::Out(_)) && !slot.wanted)
+    }
+
+    /// The ways that ops are out on.
+    pub(super) fn ways_in_use(&self) -> BTreeSet<u16> {
+        let is_out = |slot: &&Slot| matches!(slot.stage, Stage::Out(_));
+        self.slots.iter().filter(is_out).map(|slot| slot.command.remote.get()).collect()
     }
 
     /// Tokens of ops that the engine has: for when it died.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use nic_engine::engine::OP_BYTES_MAX;
 use nic_shm::{
     Arena, BlockSizes, Consumer, LeaseArena, Producer, RacyMem, RingLayout, SharedMemory,
 };
@@ -11,8 +12,8 @@ use nic_wire::{Fate, KernelId, Status};
 use zerocopy::FromZeros;
 
 use super::slots::{Slot, Slots, Stage, Token};
-use crate::error::{NicError, OpError, SubmitError};
-use crate::operation::{Judgement, Op, Operation, Reply};
+use crate::error::{NicError, OpError, OpPart, SubmitError};
+use crate::operation::{Ask, Judgement, Op, Operation, Reply};
 
 /// The smallest piece of an arena, in bytes.
 const BLOCK_LEAST: u32 = 256;
@@ -29,10 +30,19 @@ pub(super) struct State {
     pub(super) ready: VecDeque<Token>,
     /// Room for one request or answer of a call.
     pub(super) scratch: Vec<u8>,
+    /// Whether the last command found no place in the ring: answers to calls have places there, too.
+    is_ring_full: bool,
     /// Replies that were torn and asked for again.
     pub(super) retries: u64,
     /// Whether the engine is known to be gone.
     pub(super) is_lost: bool,
+}
+
+/// Where the parts of an op lie in its piece of the arena: a note, then the payload, then the reply.
+struct Extent {
+    payload_start: u32,
+    reply_start: u32,
+    needed: u32,
 }
 
 fn misfit(error: impl std::fmt::Display) -> NicError {
@@ -79,6 +89,7 @@ impl State {
             slots: Slots::new(geometry.depth),
             ready: VecDeque::with_capacity(geometry.depth as usize),
             scratch: vec![0; geometry.receive_buffer_bytes as usize],
+            is_ring_full: false,
             retries: 0,
             is_lost: false,
         })
@@ -91,6 +102,7 @@ impl State {
         op: Op<O>,
         reported: bool,
     ) -> Result<Token, SubmitError<Op<O>>> {
+        self.is_ring_full = false;
         let Some(token) = self.slots.reserve() else { return Err(SubmitError::Full(op)) };
         match self.fill(&op, token, reported) {
             Ok(true) => Ok(token),
@@ -114,15 +126,9 @@ impl State {
         reported: bool,
     ) -> Result<bool, OpError> {
         let ask = op.operation.ask();
+        let Extent { payload_start, reply_start, needed } = self.extent(&ask)?;
         let note_length = ask.note.len() as u32;
-        let payload_start = note_length.next_multiple_of(8);
-        let reply_start = (payload_start + ask.payload.len() as u32).next_multiple_of(16);
-        let needed = u64::from(reply_start) + u64::from(ask.reply_capacity);
-        let most = u64::from(self.arena.lease_len_max());
-        if needed > most || ask.payload.len() as u64 > most {
-            return Err(OpError::TooLong { found: needed, most });
-        }
-        let Some(mut lease) = self.arena.lease((needed as u32).max(1)) else { return Ok(false) };
+        let Some(mut lease) = self.arena.lease(needed) else { return Ok(false) };
         let fits = "a lease is as long as was asked for";
         if note_length > 0 {
             lease.write(0, ask.note).expect(fits);
@@ -158,12 +164,67 @@ impl State {
         Ok(true)
     }
 
+    /// Where the parts of an op lie in its piece of the arena.
+    #[inline]
+    fn extent(&self, ask: &Ask<'_>) -> Result<Extent, OpError> {
+        let within = |part, found: u64, most: u64| {
+            if found <= most { Ok(()) } else { Err(OpError::TooLong { part, found, most }) }
+        };
+        let (note, payload) = (ask.note.len() as u64, ask.payload.len() as u64);
+        let reply = u64::from(ask.reply_capacity);
+        within(OpPart::Payload, payload, OP_BYTES_MAX.into())?;
+        within(OpPart::Reply, reply, OP_BYTES_MAX.into())?;
+        let most = u64::from(self.arena.lease_len_max());
+        within(OpPart::Piece, note.saturating_add(payload), most)?;
+        let payload_start = note.next_multiple_of(8);
+        let reply_start = (payload_start + payload).next_multiple_of(16);
+        let needed = (reply_start + reply).max(1);
+        within(OpPart::Piece, needed, most)?;
+        // No lease is longer than 4 GiB.
+        let [payload_start, reply_start, needed] =
+            [payload_start, reply_start, needed].map(|bytes| bytes as u32);
+        Ok(Extent { payload_start, reply_start, needed })
+    }
+
+    /// Whether a session that was full just now need not stay so if the caller does nothing: an op
+    /// that nobody wants is out, the engine has yet to take commands, or it is gone.
+    pub(super) fn makes_room_by_itself(&self) -> bool {
+        self.is_lost || self.is_ring_full || self.slots.any_unwanted()
+    }
+
+    /// What keeps an op from being taken.
+    #[cold]
+    pub(super) fn no_room<O: Operation>(&self, op: &Op<O>) -> OpError {
+        let needed = match self.extent(&op.operation.ask()) {
+            Ok(extent) => extent.needed,
+            Err(error) => return error,
+        };
+        let arena = self.arena.memory().len();
+        OpError::NoRoom {
+            needed,
+            in_use: self.slots.in_use() as u16,
+            over: self.slots.over() as u16,
+            depth: self.commands.capacity() as u16,
+            held: arena.saturating_sub(self.arena.free_bytes()) as u32,
+            arena: arena as u32,
+        }
+    }
+
     /// Stages a command that is answered by no completion, or one whose slot is filled.
     #[inline]
     pub(super) fn stage(&mut self, command: &Command) -> bool {
         let bytes: &[u8; 64] = zerocopy::transmute_ref!(command);
-        // The ring has a place for each slot; an engine that breaks its rules counts as lost.
-        self.commands.stage(bytes).unwrap_or(false)
+        match self.commands.stage(bytes) {
+            Ok(is_staged) => {
+                self.is_ring_full |= !is_staged;
+                is_staged
+            }
+            // An engine that breaks the rules of its rings is as good as dead.
+            Err(_) => {
+                self.engine_lost();
+                false
+            }
+        }
     }
 
     /// Publishes what is staged. True: the engine sleeps and has to be woken.
@@ -177,7 +238,8 @@ impl State {
     pub(super) fn drain(&mut self) -> bool {
         let mut completion = Completion::new_zeroed();
         let mut any = false;
-        loop {
+        // Once the engine is lost all ops are over, and what else is found here is of no use.
+        while !self.is_lost {
             let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut completion);
             match self.completions.take(bytes) {
                 Ok(true) => {
@@ -199,9 +261,9 @@ impl State {
     #[inline]
     fn completed(&mut self, completion: Completion) {
         let token = completion.token.get();
-        let Some(slot) = self.slots.get(token) else { return };
+        let Some(slot) = self.slots.get(token).filter(|slot| slot.is_out()) else { return };
         let Stage::Out(lease) = std::mem::replace(&mut slot.stage, Stage::Free) else { return };
-        let length = slot.reply_start + completion.length.get();
+        let length = slot.reply_start.saturating_add(completion.length.get());
         // A length beyond the lease is an engine's fault: nothing of the reply is shown.
         if length > lease.capacity() {
             slot.stage = Stage::Out(lease);
@@ -258,8 +320,14 @@ impl State {
         }
     }
 
+    /// The engine has died: ops that it completed before are taken in, the others end here.
+    pub(super) fn engine_died(&mut self) {
+        self.drain();
+        self.engine_lost();
+    }
+
     /// The engine is gone: its ops end here.
-    pub(super) fn engine_lost(&mut self) {
+    fn engine_lost(&mut self) {
         self.is_lost = true;
         for token in self.slots.out() {
             let mut completion = Completion::new_zeroed();
@@ -352,3 +420,6 @@ impl State {
 fn budget_us(deadline: Duration) -> u32 {
     u32::try_from(deadline.as_micros()).unwrap_or(u32::MAX).max(1)
 }
+
+#[cfg(test)]
+mod tests;

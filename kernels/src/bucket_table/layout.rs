@@ -4,7 +4,7 @@
 //! index region
 //!   0   TableHeader, padded to 256 bytes
 //!   256 buckets of 64, 128, 192 or 256 bytes:
-//!         0  BucketHeader {config_id u64, flags u32, reserved u32}
+//!         0  BucketHeader {config_id u64, flags u32, used u32}
 //!         16 IndexEntry {hash u64, version u64, pointer u64}, as many as fit
 //! entries region, at multiples of 16
 //!   0   EntryHeader {checksum u64, hash u128, version u64, key_length u16, flags u16,
@@ -72,8 +72,8 @@ pub struct BucketHeader {
     pub config_id: U64,
     /// [`FLAG_OVERFLOW`].
     pub flags: U32,
-    /// Zero.
-    pub reserved: U32,
+    /// Entries from this place on have never been filled: nobody need look at them.
+    pub used: U32,
 }
 
 impl BucketHeader {
@@ -214,7 +214,7 @@ mod tests {
         expected[40] = 5;
         assert_eq!(header.as_bytes(), expected);
 
-        let bucket = BucketHeader { config_id: 7.into(), flags: 1.into(), reserved: 0.into() };
+        let bucket = BucketHeader { config_id: 7.into(), flags: 1.into(), used: 0.into() };
         assert_eq!(bucket.as_bytes(), [7, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         assert!(bucket.overflowed());
 

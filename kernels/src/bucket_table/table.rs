@@ -167,6 +167,13 @@ impl BucketTable {
         self.get_hashed(KeyHash::of(key), key)
     }
 
+    /// Version and value of a key, wherever it is, without allocating: for handlers of calls, which
+    /// bring the same `buffer` every time. It grows to the longest entry, and its contents mean
+    /// nothing else.
+    pub fn get_with<'a>(&'a self, key: &[u8], buffer: &'a mut Vec<u8>) -> Option<(u64, &'a [u8])> {
+        self.get_hashed_with(KeyHash::of(key), key, buffer)
+    }
+
     /// The value of a key that overflowed: what readers cannot see by themselves. Answer calls with
     /// [`get`](Self::get), since the key may have been erased and inserted again meanwhile.
     pub fn overflow_get(&self, key: &[u8]) -> Option<Stored> {
@@ -222,6 +229,8 @@ impl BucketTable {
                 self.word(at).store(hash.low(), Ordering::Relaxed);
                 self.word(at + 8).store(version, Ordering::Relaxed);
                 self.word(at + 16).store(pointer.raw(), Ordering::Release);
+                let place = (at - bucket) as usize / INDEX_ENTRY_BYTES;
+                self.note_used(bucket, place as u64 + 1);
                 self.indexed += 1;
                 Ok(version)
             }
@@ -274,16 +283,30 @@ impl BucketTable {
     }
 
     pub(super) fn get_hashed(&self, hash: KeyHash, key: &[u8]) -> Option<Stored> {
+        let mut buffer = Vec::new();
+        let (version, value) = self.get_hashed_with(hash, key, &mut buffer)?;
+        Some(Stored { value: value.to_vec(), version })
+    }
+
+    fn get_hashed_with<'a>(
+        &'a self,
+        hash: KeyHash,
+        key: &[u8],
+        buffer: &'a mut Vec<u8>,
+    ) -> Option<(u64, &'a [u8])> {
         let bucket = self.bucket_of(hash);
         if let Some(stored) = self.overflow.get(bucket, key) {
-            return Some(stored.clone());
+            return Some((stored.version, &stored.value));
         }
         let Found::Here(_, pointer) = self.find(bucket, hash, key) else { return None };
-        let mut bytes = alloc::vec![0; pointer.length() as usize];
-        self.read_entry(pointer, &mut bytes)?;
-        let entry = Entry::parse(&bytes)?;
-        let value = entry.used[ENTRY_HEADER_BYTES + key.len()..].to_vec();
-        Some(Stored { value, version: entry.header.version.get() })
+        let length = pointer.length() as usize;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let bytes = &mut buffer[..length];
+        self.read_entry(pointer, bytes)?;
+        let entry = Entry::parse(bytes)?;
+        Some((entry.header.version.get(), &entry.used[ENTRY_HEADER_BYTES + entry.key.len()..]))
     }
 
     /// Offset of the bucket for a hash.
@@ -358,9 +381,21 @@ impl BucketTable {
     }
 
     fn set_overflow(&self, bucket: u64, overflowed: bool) {
-        // The bucket's second word is {flags, reserved}.
+        // The bucket's second word is {flags, used}.
+        let word = self.word(bucket + 8);
+        let used = word.load(Ordering::Relaxed) & !u64::from(u32::MAX);
         let flags = if overflowed { u64::from(FLAG_OVERFLOW) } else { 0 };
-        self.word(bucket + 8).store(flags, Ordering::Release);
+        word.store(used | flags, Ordering::Release);
+    }
+
+    /// Notes that so many places of a bucket have been filled. A reader who has not seen it yet
+    /// misses the newest key, as if it had come before that was inserted.
+    fn note_used(&self, bucket: u64, used: u64) {
+        let word = self.word(bucket + 8);
+        let before = word.load(Ordering::Relaxed);
+        if before >> 32 < used {
+            word.store(before & u64::from(u32::MAX) | used << 32, Ordering::Release);
+        }
     }
 
     fn word(&self, offset: u64) -> &AtomicU64 {
@@ -385,7 +420,7 @@ impl BucketTable {
         let bucket = BucketHeader {
             config_id: identity.config_id.into(),
             flags: 0.into(),
-            reserved: 0.into(),
+            used: 0.into(),
         };
         let mut bytes = [0; BUCKET_BYTES_MAX];
         bytes[..BUCKET_HEADER_BYTES].copy_from_slice(bucket.as_bytes());

@@ -294,3 +294,22 @@ fn a_table_may_be_formatted_over_whatever_there_was() {
     table.insert(b"key", b"value").unwrap();
     assert_eq!(table.get(b"key").unwrap().value, b"value");
 }
+
+#[test]
+fn one_buffer_serves_every_lookup_of_the_owner() {
+    // One bucket, so that some keys overflow.
+    let mut store = Store::new(Geometry::of(1, 64).unwrap(), 1 << 20);
+    let values: Vec<Vec<u8>> = (0..8_u8).map(|n| alloc::vec![n; 1000 >> n]).collect();
+    for (key, value) in (0_u8..).zip(&values) {
+        store.table.insert(&[key], value).unwrap();
+    }
+    assert!(store.table.overflowed() > 0 && store.table.overflowed() < 8);
+    let mut buffer = Vec::with_capacity(2048);
+    let place = buffer.as_ptr();
+    for (key, value) in (0_u8..).zip(&values) {
+        let found = store.table.get_with(&[key], &mut buffer);
+        assert_eq!(found, Some((u64::from(key) + 1, value.as_slice())));
+        assert_eq!(store.table.get_with(&[100 + key], &mut buffer), None);
+    }
+    assert_eq!(buffer.as_ptr(), place, "never reallocated");
+}

@@ -17,9 +17,9 @@ pub struct CompareSwap {
 impl Kernel for CompareSwap {
     const ID: KernelId = KernelId::COMPARE_SWAP;
 
-    #[inline]
+    #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let arguments = Arguments::decode(call.arguments)?;
+        let arguments = Arguments::view(call.arguments)?;
         call.reply_fits(8)?;
         let region = call.region(arguments.region.get())?;
         Ok(CompareSwap {
@@ -29,7 +29,7 @@ impl Kernel for CompareSwap {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => {

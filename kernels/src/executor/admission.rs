@@ -2,12 +2,48 @@
 
 use nic_wire::{Fate, Status, Time};
 
-use super::advance::After;
-use super::slot::{Payload, State};
+use super::slot::{Slot, State};
+use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
-use crate::kernel::{Call, Event};
+use crate::kernel::{Call, Event, Kernel};
 use crate::memory::{Grant, Memory};
-use crate::set::KernelSet;
+use crate::set::{Choice, KernelSet};
+
+/// Begins a kernel.
+struct Start<'a, K, M: Memory> {
+    slot: &'a mut Slot<K, M::Pending>,
+    grant: Grant,
+    invocation: &'a Invocation<'a>,
+    turn: Turn<'a, M>,
+}
+
+impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
+    type Output = Result<After, Status>;
+
+    /// The first step of an op; an error if it was its last and failed.
+    #[inline]
+    fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        let Start { slot, grant, invocation, mut turn } = self;
+        let call = Call {
+            arguments: invocation.arguments,
+            home: grant.home(),
+            payload_length: invocation.payload_length,
+            reply_capacity: invocation.reply_capacity,
+        };
+        let mut kernel = K::begin(&call).map_err(|refused| refused.status())?;
+        let op = &mut slot.op;
+        op.begin(grant, invocation);
+        let after = op.step(&mut kernel, Event::Start, &mut turn);
+        if after != After::Over {
+            slot.kernel = Some(wrap(kernel));
+        } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
+            op.drop_ranges(turn.memory);
+            op.state = State::Free;
+            return Err(op.end.status);
+        }
+        Ok(after)
+    }
+}
 
 impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Begins an op: its arguments are parsed, its first step is taken and its first fetch is under
@@ -26,41 +62,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         if now >= invocation.deadline {
             return Err(Status::Expired);
         }
-        let call = Call {
-            arguments: invocation.arguments,
-            home: grant.home(),
-            payload_length: invocation.payload_length,
-            reply_capacity: invocation.reply_capacity,
-        };
-        let kernel = K::begin(invocation.kernel, &call).map_err(|refused| refused.status())?;
-        let index = self.free.pop().ok_or(Status::Busy)?;
-        let slot = &mut self.slots[index as usize];
-        slot.kernel = Some(kernel);
-        slot.grant = grant;
-        slot.owner = invocation.owner;
-        slot.deadline = invocation.deadline;
-        slot.steps = 0;
-        slot.reply_capacity = invocation.reply_capacity;
-        slot.bytes = 0;
-        slot.range_bytes = 0;
-        slot.gathered = 0;
-        slot.ranges = 0;
-        slot.changed = false;
-        slot.payload = Payload {
-            length: invocation.payload_length,
-            received: 0,
-            last_word: [0; 8],
-            parked_at: 0,
-        };
-        let id = SlotId { index, generation: slot.generation };
-        let after = self.step(index, memory, Event::Start);
-        if let State::Finished(finish) = self.slots[index as usize].state
-            && !matches!(finish.status, Status::Ok | Status::Continues)
-        {
-            self.drop_ranges(index as usize, memory);
-            self.vacate(index);
-            return Err(finish.status);
-        }
+        let index = *self.free.last().ok_or(Status::Busy)?;
+        let Executor { slots, limits, cost, .. } = self;
+        let slot = &mut slots[index as usize];
+        let id = SlotId { index, generation: slot.op.generation };
+        let turn = Turn { memory, limits, cost };
+        let start = Start { slot, grant, invocation, turn };
+        let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
+        self.free.pop();
         match after {
             After::Park => self.park(index),
             _ => self.ready.push(index),
@@ -72,39 +81,51 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// is cancelled.
     #[inline]
     pub fn free(&mut self, slot: SlotId, memory: &mut M) {
-        self.cancel(slot, memory);
+        let Some(Slot { op: found, .. }) = self.slots.get_mut(slot.index as usize) else { return };
+        if found.generation == slot.generation && matches!(found.state, State::Reported) {
+            found.drop_ranges(memory);
+            found.vacate();
+            self.free.push(slot.index);
+        } else {
+            self.cancel(slot, memory);
+        }
     }
 
     /// Stops an op whose owner went away, wherever it is, and frees its slot. Returns what is then
     /// known of its effect; for a stale name, nothing is.
+    #[cold]
     pub fn cancel(&mut self, slot: SlotId, memory: &mut M) -> Fate {
-        let Some(index) = self.find(slot) else { return Fate::Unknown };
-        let changed = self.slots[index].changed;
-        let stopped = if changed { Fate::Unknown } else { Fate::NotExecuted };
-        self.drop_ranges(index, memory);
-        match self.slots[index].state {
-            State::Reported(finish) => {
-                self.vacate(slot.index);
-                finish.fate
+        if self.find(slot).is_none() {
+            return Fate::Unknown;
+        }
+        let found = &mut self.slots[slot.index as usize].op;
+        let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
+        found.drop_ranges(memory);
+        match found.state {
+            State::Reported => {
+                found.vacate();
+                self.free.push(slot.index);
+                found.end.fate
             }
             State::Payload(pending) => {
                 memory.abandon(&pending);
+                found.vacate();
                 self.unpark(slot.index);
-                self.vacate(slot.index);
+                self.free.push(slot.index);
                 stopped
             }
             // The rest are in the queue, and leave it when their turn comes.
-            State::Finished(finish) => {
-                self.slots[index].state = State::Cancelled;
-                finish.fate
+            State::Finished => {
+                found.state = State::Cancelled;
+                found.end.fate
             }
             State::Fetching(pending) => {
                 memory.abandon(&pending);
-                self.slots[index].state = State::Cancelled;
+                found.state = State::Cancelled;
                 stopped
             }
             State::PayloadPlaced | State::Free | State::Cancelled => {
-                self.slots[index].state = State::Cancelled;
+                found.state = State::Cancelled;
                 stopped
             }
         }
@@ -116,34 +137,16 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// at every slot.
     pub fn release_revoked(&mut self, memory: &mut M) {
         for index in 0..self.slots.len() {
-            let slot = &self.slots[index];
-            if slot.is_free() || memory.permit(slot.grant, crate::Access::empty()).is_ok() {
+            let op = &mut self.slots[index].op;
+            if op.is_free() || memory.permit(op.grant, crate::Access::empty()).is_ok() {
                 continue;
             }
-            match slot.state {
-                State::Finished(_) | State::Reported(_) => self.drop_ranges(index, memory),
+            match op.state {
+                State::Finished | State::Reported => op.drop_ranges(memory),
                 // The table of slots is shorter than a u32 reaches.
                 State::Payload(_) => self.end_payload(index as u32, memory, Status::Revoked),
                 _ => {}
             }
         }
-    }
-
-    /// Gives the ranges of a reply back to the memory.
-    #[inline]
-    pub(super) fn drop_ranges(&mut self, index: usize, memory: &mut M) {
-        let count = usize::from(self.slots[index].ranges);
-        for range in self.ranges[index][..count].iter_mut().filter_map(Option::take) {
-            memory.abandon(&range.pending);
-        }
-        self.slots[index].ranges = 0;
-    }
-
-    #[inline]
-    pub(super) fn vacate(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        slot.state = State::Free;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
     }
 }

@@ -19,21 +19,19 @@ mod payload;
 mod queue;
 mod reply;
 mod slot;
+mod step;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use nic_wire::{Fate, KernelId, Status, Time};
 
+use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
-use crate::{FETCH_BYTES_MAX, GATHER_BYTES_MAX};
 pub use payload::PayloadError;
 use queue::Queue;
-use slot::{Range, Slot};
-
-/// How many ranges a reply may have behind what is gathered.
-const RANGES_MAX: usize = 4;
+use slot::{Op, Slot};
 
 /// What one op may use, whatever its kernel.
 #[derive(Clone, Copy, Debug)]
@@ -130,10 +128,6 @@ pub struct Finish {
 #[derive(Debug)]
 pub struct Executor<K: KernelSet, M: Memory> {
     slots: Vec<Slot<K, M::Pending>>,
-    /// Gathered replies, by slot.
-    gathered: Vec<[u8; GATHER_BYTES_MAX]>,
-    /// Ranges of replies, by slot; only as many as the slot says mean anything.
-    ranges: Vec<[Option<Range<M::Pending>>; RANGES_MAX]>,
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order.
     ready: Queue,
@@ -142,7 +136,7 @@ pub struct Executor<K: KernelSet, M: Memory> {
     /// No parked op has an earlier deadline.
     parked_deadline: Time,
     /// Where private copies are made; their contents mean nothing between steps.
-    scratch: Box<[u8]>,
+    scratch: Box<[u8; FETCH_BYTES_MAX]>,
     limits: Limits,
     /// Cost since the end of the last run.
     cost: u64,
@@ -155,22 +149,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let count = capacity as usize;
         let mut slots = Vec::new();
         slots.resize_with(count, Slot::empty);
-        let mut executor = Executor {
+        Executor {
             slots,
-            gathered: Vec::new(),
-            ranges: Vec::new(),
             // The lowest slots are taken first and again: they stay in the cache.
             free: (0..capacity).rev().collect(),
             ready: Queue::new(capacity),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
-            scratch: alloc::vec![0; FETCH_BYTES_MAX].into_boxed_slice(),
+            scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
             cost: 0,
-        };
-        executor.gathered.resize(count, [0; GATHER_BYTES_MAX]);
-        executor.ranges.resize(count, [None; RANGES_MAX]);
-        executor
+        }
     }
 
     /// How many ops could start now.
@@ -198,11 +187,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.parked_deadline
     }
 
-    /// The slot's index, if the name is not stale.
-    #[inline]
-    fn find(&self, slot: SlotId) -> Option<usize> {
-        let found = self.slots.get(slot.index as usize)?;
-        (found.generation == slot.generation && !found.is_free()).then_some(slot.index as usize)
+    /// The op, if the name is not stale.
+    #[inline(always)]
+    fn find(&self, slot: SlotId) -> Option<&Op<M::Pending>> {
+        let found = &self.slots.get(slot.index as usize)?.op;
+        (found.generation == slot.generation && !found.is_free()).then_some(found)
     }
 }
 

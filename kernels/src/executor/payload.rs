@@ -2,20 +2,18 @@
 
 use nic_wire::{Status, Time};
 
-use super::advance::After;
-use super::slot::State;
+use super::slot::{Slot, State};
+use super::step::{After, Turn};
 use super::{Executor, SlotId};
-use crate::kernel::Extent;
-use crate::memory::{AccessError, Memory, Request};
+use crate::memory::{AccessError, Memory};
 use crate::set::KernelSet;
+
+/// How many steps a kernel may take with a part of its payload waiting (start).
+const SEEK_STEPS_MAX: usize = 64;
 
 /// Why a part of a payload was not placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
-    /// The kernel does not know yet where the payload goes: keep the part, or leave it
-    /// unacknowledged.
-    #[error("the kernel has not said yet where its payload goes; bring the part again later")]
-    NotYet,
     /// The op is over, or its payload was whole: drop the part.
     #[error("the op takes no more payload; drop the part")]
     Over,
@@ -29,7 +27,8 @@ pub enum PayloadError {
         /// The payload's length in bytes.
         length: u32,
     },
-    /// Memory refused the part. The op has ended with this status.
+    /// Memory refused the part, or the kernel looks around too long before it says where its
+    /// payload goes ([`Status::Busy`]). The op has ended with this status.
     #[error("the part could not be placed: {0}")]
     Refused(Status),
 }
@@ -38,7 +37,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Places a part of an op's payload, `offset` bytes into it. Parts come in any order, each byte
     /// once; when all are in, the last aligned word is stored and the kernel goes on.
     ///
-    /// A peer that sends overlapping parts spoils its own write and nothing else.
+    /// A peer that sends overlapping parts spoils its own write and nothing else. A kernel that has
+    /// not said yet where its payload goes is advanced until it does: the part is here only now.
     ///
     /// # Errors
     /// The part was not placed; where the op ended for it, the next [`run`](Self::run) reports it.
@@ -50,15 +50,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         part: &[u8],
         memory: &mut M,
     ) -> Result<(), PayloadError> {
-        let index = self.find(slot).ok_or(PayloadError::Over)?;
-        let found = &mut self.slots[index];
-        let pending = match found.state {
-            State::Payload(pending) => pending,
-            State::Fetching(_) if found.payload.received < found.payload.length => {
-                return Err(PayloadError::NotYet);
-            }
-            _ => return Err(PayloadError::Over),
-        };
+        let found = self.find(slot).ok_or(PayloadError::Over)?;
+        if matches!(found.state, State::Fetching(_)) {
+            self.seek_place(slot.index, memory)?;
+        }
+        let found = &mut self.slots[slot.index as usize].op;
+        let State::Payload(pending) = found.state else { return Err(PayloadError::Over) };
         let length = found.payload.length;
         let end = offset as usize + part.len();
         let total = found.payload.received as usize + part.len();
@@ -90,40 +87,46 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         if whole {
             memory.abandon(&pending);
             self.unpark(slot.index);
-            self.slots[index].state = State::PayloadPlaced;
+            self.slots[slot.index as usize].op.state = State::PayloadPlaced;
             self.ready.push(slot.index);
         }
         Ok(())
     }
 
-    /// The kernel has said where its payload goes.
-    #[inline]
-    pub(super) fn await_payload(&mut self, index: usize, memory: &mut M, extent: Extent) -> After {
-        let slot = &mut self.slots[index];
-        if extent.length != slot.payload.length || slot.payload.received != 0 {
-            slot.finish(Status::Unsupported, false);
-            return After::Over;
+    /// Advances an op whose kernel fetches something before it says where its payload goes.
+    #[cold]
+    fn seek_place(&mut self, index: u32, memory: &mut M) -> Result<(), PayloadError> {
+        let Executor { slots, scratch, limits, cost, .. } = self;
+        let Slot { op, .. } = &slots[index as usize];
+        if op.payload.received == op.payload.length {
+            return Err(PayloadError::Over);
         }
-        let pending = match memory.submit(slot.grant, &Request::Payload(extent)) {
-            Ok(pending) => pending,
-            Err(error) => {
-                slot.finish(error.status(), false);
-                return After::Over;
+        for _ in 0..SEEK_STEPS_MAX {
+            // Its deadline can wait for the next round.
+            let slot = &mut slots[index as usize];
+            match slot.advance(Turn { memory, limits, cost }, Time::ZERO, scratch) {
+                After::Queue => {}
+                After::Park => {
+                    self.ready.remove(index);
+                    self.park(index);
+                    return Ok(());
+                }
+                After::Over => return Err(PayloadError::Over),
+                After::NotYet | After::Gone => break,
             }
-        };
-        if extent.length == 0 {
-            memory.abandon(&pending);
-            slot.state = State::PayloadPlaced;
-            return After::Queue;
         }
-        slot.state = State::Payload(pending);
-        After::Park
+        let op = &mut slots[index as usize].op;
+        if let State::Fetching(pending) = &op.state {
+            memory.abandon(pending);
+        }
+        op.finish(Status::Busy, false);
+        Err(PayloadError::Refused(Status::Busy))
     }
 
     /// Takes an op out of the rounds until its payload is whole.
     #[inline]
     pub(super) fn park(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index as usize].op;
         slot.payload.parked_at = self.parked.len() as u32;
         self.parked_deadline = self.parked_deadline.min(slot.deadline);
         self.parked.push(index);
@@ -131,10 +134,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 
     #[inline]
     pub(super) fn unpark(&mut self, index: u32) {
-        let place = self.slots[index as usize].payload.parked_at;
+        let place = self.slots[index as usize].op.payload.parked_at;
         self.parked.swap_remove(place as usize);
         if let Some(moved) = self.parked.get(place as usize) {
-            self.slots[*moved as usize].payload.parked_at = place;
+            self.slots[*moved as usize].op.payload.parked_at = place;
         }
     }
 
@@ -144,7 +147,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let mut earliest = Time::NEVER;
         let mut place = 0;
         while let Some(&index) = self.parked.get(place) {
-            let deadline = self.slots[index as usize].deadline;
+            let deadline = self.slots[index as usize].op.deadline;
             if now >= deadline {
                 // Another op takes this place.
                 self.end_payload(index, memory, Status::Expired);
@@ -159,7 +162,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Ends a parked op whose payload is not whole.
     #[cold]
     pub(super) fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
-        let slot = &mut self.slots[index as usize];
+        let slot = &mut self.slots[index as usize].op;
         if let State::Payload(pending) = slot.state {
             memory.abandon(&pending);
         }

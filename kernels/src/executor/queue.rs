@@ -40,6 +40,20 @@ impl Queue {
         Some(slot)
     }
 
+    /// Takes a slot out of the middle; quick if it was queued lately.
+    #[cold]
+    pub(super) fn remove(&mut self, slot: u32) {
+        let is_it = |place: &usize| self.entries[place & self.mask] == slot;
+        let places = (0..self.len()).map(|behind| self.head.wrapping_add(behind));
+        let Some(mut place) = places.rev().find(is_it) else { return };
+        self.tail = self.tail.wrapping_sub(1);
+        while place != self.tail {
+            let next = place.wrapping_add(1);
+            self.entries[place & self.mask] = self.entries[next & self.mask];
+            place = next;
+        }
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.tail.wrapping_sub(self.head)

@@ -2,7 +2,7 @@
 
 use nic_wire::Status;
 
-use super::slot::State;
+use super::slot::{Op, State};
 use super::{Executor, SlotId};
 use crate::memory::Memory;
 use crate::set::KernelSet;
@@ -12,8 +12,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// stale.
     #[inline]
     pub fn reply_length(&self, slot: SlotId) -> u32 {
-        match self.find(slot).map(|index| self.slots[index].state) {
-            Some(State::Finished(finish) | State::Reported(finish)) => finish.reply_length,
+        match self.find(slot) {
+            Some(Op { state: State::Finished | State::Reported, end, .. }) => end.reply_length,
             _ => 0,
         }
     }
@@ -33,42 +33,42 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let index = self.find(slot).ok_or(Status::OutOfBounds)?;
-        let length = u64::from(self.reply_length(slot));
+        let Some(found) = self.find(slot) else { return Err(Status::OutOfBounds) };
+        let length = match found.state {
+            State::Finished | State::Reported => u64::from(found.end.reply_length),
+            _ => 0,
+        };
         if u64::from(offset) + into.len() as u64 > length {
             return Err(Status::OutOfBounds);
         }
-        let found = &self.slots[index];
-        let gathered = &self.gathered[index][..usize::from(found.gathered)];
-        let rest = match gathered.get(offset as usize..) {
-            Some(from) => {
-                let count = from.len().min(into.len());
-                let (place, rest) = into.split_at_mut(count);
-                place.copy_from_slice(&from[..count]);
-                rest
-            }
-            None => into,
-        };
+        let gathered = usize::from(found.gathered);
+        let mut offset = offset as usize;
+        let mut rest = into;
+        if offset < gathered {
+            let from = &found.buffer[offset..gathered];
+            let (place, behind) = rest.split_at_mut(from.len().min(rest.len()));
+            place.copy_from_slice(&from[..place.len()]);
+            (offset, rest) = (gathered, behind);
+        }
         if rest.is_empty() {
             return Ok(());
         }
-        let beyond = (offset as usize).saturating_sub(gathered.len());
-        self.copy_ranges(index, memory, beyond, rest)
+        found.copy_ranges(memory, offset - gathered, rest)
     }
+}
 
+impl<P: Copy> Op<P> {
     /// Copies from the ranges, `offset` bytes into them.
-    #[inline]
+    #[inline(always)]
     fn copy_ranges(
         &self,
-        index: usize,
-        memory: &M,
+        memory: &impl Memory<Pending = P>,
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let slot = &self.slots[index];
         let mut offset = offset;
         let mut rest = into;
-        for range in self.ranges[index][..usize::from(slot.ranges)].iter().flatten() {
+        for range in self.range.iter().take(usize::from(self.ranges)).flatten() {
             let length = range.length as usize;
             if offset >= length {
                 offset -= length;

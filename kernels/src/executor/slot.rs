@@ -2,8 +2,13 @@
 
 use nic_wire::{Fate, Status, Time};
 
-use super::Finish;
-use crate::memory::Grant;
+use super::step::After;
+use super::{Finish, Invocation};
+use crate::GATHER_BYTES_MAX;
+use crate::memory::{Grant, Memory};
+
+/// How many ranges a reply may have behind what is gathered.
+pub(super) const RANGES_MAX: usize = 4;
 
 /// Where an op is; see the picture in the executor's module.
 #[derive(Clone, Copy, Debug)]
@@ -17,9 +22,9 @@ pub(super) enum State<P> {
     /// In the queue; the payload is placed.
     PayloadPlaced,
     /// In the queue; to be reported.
-    Finished(Finish),
+    Finished,
     /// Its owner knows, and makes the reply.
-    Reported(Finish),
+    Reported,
     /// In the queue, to be freed there: its owner went away.
     Cancelled,
 }
@@ -45,18 +50,20 @@ pub(super) struct Range<P> {
     pub(super) length: u32,
 }
 
-/// An op, its kernel's state, and what the executor knows of it.
+/// An op and its kernel.
 #[derive(Debug)]
 pub(super) struct Slot<K, P> {
-    pub(super) state: State<P>,
+    pub(super) op: Op<P>,
+    /// Means something while the op is under way.
     pub(super) kernel: Option<K>,
-    pub(super) grant: Grant,
-    /// Which of the slot's successive ops this is.
-    pub(super) generation: u32,
-    pub(super) owner: u64,
-    pub(super) deadline: Time,
-    pub(super) steps: u32,
-    pub(super) reply_capacity: u32,
+}
+
+/// What the executor knows of an op. What every step touches stands first, and what a new op finds
+/// zero stands together.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Op<P> {
+    pub(super) state: State<P>,
     pub(super) bytes: u64,
     /// Length of the reply's ranges together.
     pub(super) range_bytes: u32,
@@ -66,43 +73,71 @@ pub(super) struct Slot<K, P> {
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
+    pub(super) steps: u32,
+    pub(super) reply_capacity: u32,
+    pub(super) grant: Grant,
+    /// How much may be gathered.
+    pub(super) room: u16,
+    pub(super) deadline: Time,
+    pub(super) owner: u64,
+    /// Which of the slot's successive ops this is.
+    pub(super) generation: u32,
+    /// Means something once the op is over.
+    pub(super) end: Finish,
     pub(super) payload: Payload,
+    /// The first of them mean something.
+    pub(super) range: [Option<Range<P>>; RANGES_MAX],
+    pub(super) buffer: [u8; GATHER_BYTES_MAX],
 }
 
-impl<K, P> Slot<K, P> {
+impl<K, P: Copy> Slot<K, P> {
     pub(super) fn empty() -> Self {
-        Slot {
+        let op = Op {
             state: State::Free,
-            kernel: None,
-            grant: Grant::new(0, 0, 0),
-            generation: 0,
-            owner: 0,
-            deadline: Time::NEVER,
-            steps: 0,
-            reply_capacity: 0,
             bytes: 0,
             range_bytes: 0,
             gathered: 0,
             ranges: 0,
             changed: false,
+            steps: 0,
+            reply_capacity: 0,
+            grant: Grant::new(0, 0, 0),
+            room: 0,
+            deadline: Time::NEVER,
+            owner: 0,
+            generation: 0,
+            end: Finish { status: Status::Ok, fate: Fate::NotExecuted, reply_length: 0 },
             payload: Payload { length: 0, received: 0, last_word: [0; 8], parked_at: 0 },
-        }
+            range: [None; RANGES_MAX],
+            buffer: [0; GATHER_BYTES_MAX],
+        };
+        Slot { op, kernel: None }
     }
+}
 
-    #[inline]
-    pub(super) fn is_free(&self) -> bool {
-        matches!(self.state, State::Free | State::Cancelled)
-    }
-
-    /// The reply so far, in bytes.
-    #[inline]
-    pub(super) fn reply_length(&self) -> u32 {
-        u32::from(self.gathered) + self.range_bytes
+impl<P: Copy> Op<P> {
+    /// Makes the slot a new op's.
+    #[inline(always)]
+    pub(super) fn begin(&mut self, grant: Grant, invocation: &Invocation<'_>) {
+        self.bytes = 0;
+        self.range_bytes = 0;
+        self.gathered = 0;
+        self.ranges = 0;
+        self.changed = false;
+        self.steps = 0;
+        self.reply_capacity = invocation.reply_capacity;
+        self.grant = grant;
+        // At most 512.
+        self.room = invocation.reply_capacity.min(GATHER_BYTES_MAX as u32) as u16;
+        self.deadline = invocation.deadline;
+        self.owner = invocation.owner;
+        self.payload.length = invocation.payload_length;
+        self.payload.received = 0;
     }
 
     /// The op is over. `by_kernel`: it came to its own end, and did all that it ever would.
-    #[inline]
-    pub(super) fn finish(&mut self, status: Status, by_kernel: bool) {
+    #[inline(always)]
+    pub(super) fn finish(&mut self, status: Status, by_kernel: bool) -> After {
         let replies = matches!(status, Status::Ok | Status::Continues);
         let fate = match (replies, self.changed) {
             (true, _) => Fate::Executed,
@@ -111,6 +146,45 @@ impl<K, P> Slot<K, P> {
             (false, true) => Fate::Unknown,
         };
         let reply_length = if replies { self.reply_length() } else { 0 };
-        self.state = State::Finished(Finish { status, fate, reply_length });
+        self.end = Finish { status, fate, reply_length };
+        self.state = State::Finished;
+        After::Over
+    }
+
+    /// Gives the ranges of the reply back to the memory.
+    #[inline(always)]
+    pub(super) fn drop_ranges(&mut self, memory: &mut impl Memory<Pending = P>) {
+        if self.ranges == 0 {
+            return;
+        }
+        for range in self.range.iter().take(usize::from(self.ranges)).flatten() {
+            memory.abandon(&range.pending);
+        }
+        self.ranges = 0;
+    }
+
+    /// The op is forgotten; its names are stale from here on.
+    #[inline(always)]
+    pub(super) fn vacate(&mut self) {
+        self.state = State::Free;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// The grant, read field by field: a copy of the whole is taken apart with more instructions
+    /// than it saves.
+    #[inline(always)]
+    pub(super) fn grant(&self) -> Grant {
+        Grant::new(self.grant.export(), self.grant.generation(), self.grant.home())
+    }
+
+    #[inline(always)]
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.state, State::Free | State::Cancelled)
+    }
+
+    /// The reply so far, in bytes.
+    #[inline(always)]
+    pub(super) fn reply_length(&self) -> u32 {
+        u32::from(self.gathered) + self.range_bytes
     }
 }

@@ -1,4 +1,5 @@
 mod limits;
 mod payload;
+mod places;
 mod plain;
 mod slow_memory;

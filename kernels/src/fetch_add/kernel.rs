@@ -16,9 +16,9 @@ pub struct FetchAdd {
 impl Kernel for FetchAdd {
     const ID: KernelId = KernelId::FETCH_ADD;
 
-    #[inline]
+    #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let arguments = Arguments::decode(call.arguments)?;
+        let arguments = Arguments::view(call.arguments)?;
         call.reply_fits(8)?;
         let region = call.region(arguments.region.get())?;
         Ok(FetchAdd {
@@ -27,7 +27,7 @@ impl Kernel for FetchAdd {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => Step::FetchAdd { at: self.word, addend: self.addend },

@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, fence};
 use nic_shm::{RacyMem, WordError, WriteError};
 use nic_wire::Rkey;
 
-use super::tables::{Export, MappedMemory};
+use super::tables::{Export, MappedMemory, Region};
 use crate::kernel::Extent;
 use crate::memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
 
@@ -43,7 +43,7 @@ impl Memory for MappedMemory {
         let slot = rkey.export.get();
         let generation = rkey.generation.get();
         let export = self.exports.get(usize::from(slot)).ok_or(AccessError::BadRkey)?;
-        if export.generation != generation || !export.live {
+        if !export.is_live() || export.serving != generation {
             // Generations only grow: one that is behind was once given out.
             let behind = export.generation.wrapping_sub(generation);
             let known = generation != 0 && behind < 0x8000;
@@ -57,41 +57,57 @@ impl Memory for MappedMemory {
 
     #[inline]
     fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError> {
-        let export = self.live_export(grant.export, grant.generation)?;
+        let export = self.exports.get(usize::from(grant.export)).ok_or(AccessError::Revoked)?;
+        export.check_serves(grant.generation)?;
         if !export.access.contains(access) {
             return Err(AccessError::Denied { region: grant.home, needs: access });
         }
         Ok(())
     }
 
-    #[inline]
+    // Where the kind of request is known, most of this is known too.
+    #[inline(always)]
     fn submit(&mut self, grant: Grant, request: &Request) -> Result<Pending, AccessError> {
         let extent = request.extent();
-        let pending =
-            self.check(grant, request, &extent).map_err(|error| error.seen_from(&extent))?;
-        self.exports[usize::from(grant.export)].holds += 1;
-        Ok(pending)
+        self.check(grant, request, &extent).map_err(|error| error.seen_from(&extent))
     }
 
-    #[inline]
+    #[inline(always)]
     fn poll(&mut self, pending: &Pending, into: &mut [u8]) -> Result<Option<Done>, AccessError> {
-        let done = self.carry_out(pending, into);
-        self.release(pending);
-        done.map(Some)
+        let Some(export) = self.exports.get_mut(usize::from(pending.export)) else {
+            return Err(AccessError::Revoked);
+        };
+        export.holds -= 1;
+        if export.serving != pending.export_generation {
+            self.let_go_of_revoked(pending.export);
+            return Err(AccessError::Revoked);
+        }
+        let memory = region_of(&self.regions, pending)?;
+        let done = match pending.action {
+            Action::Read => pending.read(memory, into)?,
+            action => pending.change_word(memory, action)?,
+        };
+        self.check_there(memory)?;
+        Ok(Some(done))
     }
 
     #[inline]
     fn abandon(&mut self, pending: &Pending) {
-        self.release(pending);
+        let Some(export) = self.exports.get_mut(usize::from(pending.export)) else { return };
+        export.holds -= 1;
+        if export.serving != pending.export_generation {
+            self.let_go_of_revoked(pending.export);
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_out(&self, pending: &Pending, offset: u32, into: &mut [u8]) -> Result<(), AccessError> {
         let memory = self.live_region(pending)?;
         pending.check_part(offset, into.len())?;
         memory
             .read(pending.offset + u64::from(offset), into)
-            .map_err(|_| pending.out_of_bounds(offset, into.len()))
+            .map_err(|_| pending.out_of_bounds(offset, into.len()))?;
+        self.check_there(memory)
     }
 
     #[inline]
@@ -100,14 +116,18 @@ impl Memory for MappedMemory {
         pending.check_part(offset, bytes.len())?;
         memory
             .write(pending.offset + u64::from(offset), bytes)
-            .map_err(|error| pending.not_written(error))
+            .map_err(|error| pending.not_written(error))?;
+        self.check_there(memory)
     }
 
     #[inline]
     fn place_whole(&mut self, pending: &Pending, bytes: &[u8]) -> Result<(), AccessError> {
         let memory = self.live_region(pending)?;
         pending.check_part(0, bytes.len())?;
-        memory.write_release_tail(pending.offset, bytes).map_err(|error| pending.not_written(error))
+        memory
+            .write_release_tail(pending.offset, bytes)
+            .map_err(|error| pending.not_written(error))?;
+        self.check_there(memory)
     }
 
     #[inline]
@@ -126,7 +146,7 @@ impl Memory for MappedMemory {
         let place = memory.word64(pending.offset + u64::from(offset));
         let place = place.map_err(|error| pending.no_word(error))?;
         place.store(u64::from_ne_bytes(word), Ordering::Release);
-        Ok(())
+        self.check_there(memory)
     }
 
     fn atomicity(&self) -> Atomicity {
@@ -135,17 +155,10 @@ impl Memory for MappedMemory {
 }
 
 impl MappedMemory {
-    #[inline]
-    fn live_export(&self, slot: u16, generation: u16) -> Result<&Export, AccessError> {
-        match self.exports.get(usize::from(slot)) {
-            Some(export) if export.live && export.generation == generation => Ok(export),
-            _ => Err(AccessError::Revoked),
-        }
-    }
-
-    #[inline]
+    /// Whether a grant allows a request, which then counts as under way.
+    #[inline(always)]
     fn check(
-        &self,
+        &mut self,
         grant: Grant,
         request: &Request,
         extent: &Extent,
@@ -153,19 +166,16 @@ impl MappedMemory {
         let number = extent.at.region;
         let needs = request.needs();
         let denied = AccessError::Denied { region: number, needs };
-        let export = self.live_export(grant.export, grant.generation)?;
+        let Some(export) = self.exports.get_mut(usize::from(grant.export)) else {
+            return Err(AccessError::Revoked);
+        };
+        export.check_serves(grant.generation)?;
         if !export.access.contains(needs) {
             return Err(denied);
         }
-        let index = if number == export.home {
-            export.home_index
-        } else if export.follows(number) {
-            self.domains[usize::from(export.domain)].regions[usize::from(number)]
-        } else {
-            return Err(denied);
-        };
+        let index = export.reach[usize::from(number)];
         let Some(region) = self.regions.get(usize::from(index)) else { return Err(denied) };
-        let Some(memory) = &region.memory else { return Err(denied) };
+        let Some(memory) = &region.memory else { return Err(region.missing(denied)) };
         if needs != Access::READ && !region.writable {
             return Err(denied);
         }
@@ -184,6 +194,7 @@ impl MappedMemory {
             return Err(AccessError::Misaligned { address: extent.at.address, expected: 8 });
         }
         memory.prefetch(offset, length);
+        export.holds += 1;
         Ok(Pending {
             offset,
             length: extent.length,
@@ -197,31 +208,76 @@ impl MappedMemory {
     }
 
     /// The memory of a request's region, if both export and region still live.
-    #[inline]
+    #[inline(always)]
     fn live_region(&self, pending: &Pending) -> Result<&RacyMem, AccessError> {
-        self.live_export(pending.export, pending.export_generation)?;
-        match self.regions.get(usize::from(pending.region)) {
-            Some(region) if region.generation == pending.region_generation => {
-                region.memory.as_ref().ok_or(AccessError::Revoked)
+        match self.exports.get(usize::from(pending.export)) {
+            Some(export) if export.serving == pending.export_generation => {
+                region_of(&self.regions, pending)
             }
             _ => Err(AccessError::Revoked),
         }
     }
 
-    #[inline]
-    fn carry_out(&self, pending: &Pending, into: &mut [u8]) -> Result<Done, AccessError> {
-        let memory = self.live_region(pending)?;
-        let word = || memory.word64(pending.offset).map_err(|error| pending.no_word(error));
-        match pending.action {
-            Action::Read => {
-                let length = pending.length as usize;
-                let into = into.get_mut(..length).ok_or(AccessError::Unsupported)?;
-                memory.read(pending.offset, into).map_err(|_| pending.out_of_bounds(0, length))?;
-                // What the kernel fetches next is not older than what it has just seen.
-                fence(Ordering::Acquire);
-                Ok(Done::Fetched(length))
+    /// A request of a revoked export is over. The slot is given out again only when none is left,
+    /// so the export is still the request's own.
+    #[cold]
+    fn let_go_of_revoked(&mut self, export: u16) {
+        if self.exports[usize::from(export)].holds == 0 {
+            self.free_exports.push_back(export);
+        }
+    }
+}
+
+impl Export {
+    #[inline(always)]
+    fn check_serves(&self, generation: u16) -> Result<(), AccessError> {
+        // The generation of a grant is never zero.
+        if self.serving == generation { Ok(()) } else { Err(AccessError::Revoked) }
+    }
+}
+
+/// The memory of a request's region, if that still lives.
+#[inline(always)]
+fn region_of<'a>(regions: &'a [Region], pending: &Pending) -> Result<&'a RacyMem, AccessError> {
+    match regions.get(usize::from(pending.region)) {
+        Some(region) if region.generation == pending.region_generation => {
+            region.memory.as_ref().ok_or_else(|| region.missing(AccessError::Revoked))
+        }
+        _ => Err(AccessError::Revoked),
+    }
+}
+
+impl Action {
+    #[inline(always)]
+    fn of(request: &Request) -> Self {
+        match *request {
+            Request::Read(_) => Action::Read,
+            Request::Payload(_) => Action::Payload,
+            Request::Store(_, word) => Action::Store(word),
+            Request::CompareSwap { expected, desired, .. } => {
+                Action::CompareSwap { expected, desired }
             }
-            Action::Payload => Err(AccessError::Unsupported),
+            Request::FetchAdd(_, addend) => Action::FetchAdd(addend),
+        }
+    }
+}
+
+impl Pending {
+    #[inline(always)]
+    fn read(&self, memory: &RacyMem, into: &mut [u8]) -> Result<Done, AccessError> {
+        let length = self.length as usize;
+        let into = into.get_mut(..length).ok_or(AccessError::Unsupported)?;
+        memory.read(self.offset, into).map_err(|_| self.out_of_bounds(0, length))?;
+        // What the kernel fetches next is not older than what it has just seen.
+        fence(Ordering::Acquire);
+        Ok(Done::Fetched(length))
+    }
+
+    #[inline(never)]
+    fn change_word(&self, memory: &RacyMem, action: Action) -> Result<Done, AccessError> {
+        let word = || memory.word64(self.offset).map_err(|error| self.no_word(error));
+        match action {
+            Action::Read | Action::Payload => Err(AccessError::Unsupported),
             Action::Store(value) => {
                 word()?.store(value, Ordering::Release);
                 Ok(Done::Written)
@@ -239,35 +295,7 @@ impl MappedMemory {
         }
     }
 
-    #[inline]
-    fn release(&mut self, pending: &Pending) {
-        // A slot is given out again only when nothing holds it, so the generation is the same.
-        let Some(export) = self.exports.get_mut(usize::from(pending.export)) else { return };
-        debug_assert_eq!(export.generation, pending.export_generation);
-        export.holds = export.holds.saturating_sub(1);
-        if export.holds == 0 && !export.live {
-            self.free_exports.push_back(pending.export);
-        }
-    }
-}
-
-impl Action {
-    #[inline]
-    fn of(request: &Request) -> Self {
-        match *request {
-            Request::Read(_) => Action::Read,
-            Request::Payload(_) => Action::Payload,
-            Request::Store(_, word) => Action::Store(word),
-            Request::CompareSwap { expected, desired, .. } => {
-                Action::CompareSwap { expected, desired }
-            }
-            Request::FetchAdd(_, addend) => Action::FetchAdd(addend),
-        }
-    }
-}
-
-impl Pending {
-    #[inline]
+    #[inline(always)]
     fn check_part(&self, offset: u32, length: usize) -> Result<(), AccessError> {
         if u64::from(offset) + length as u64 > u64::from(self.length) {
             return Err(self.out_of_bounds(offset, length));

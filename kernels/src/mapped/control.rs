@@ -3,7 +3,7 @@
 use nic_shm::{Permission, RacyMem};
 use nic_wire::Rkey;
 
-use super::tables::{DomainId, MappedMemory, NO_REGION};
+use super::tables::{DomainId, MappedMemory, NO_REGION, Region};
 use crate::memory::Access;
 
 /// What an address must be a multiple of for its region's words to be aligned.
@@ -114,7 +114,7 @@ impl MappedMemory {
         }
         let limit = self.regions.len();
         let full = ControlError::RegionsFull { limit };
-        let index = self.regions.iter().position(|region| region.memory.is_none()).ok_or(full)?;
+        let index = self.regions.iter().position(Region::is_vacant).ok_or(full)?;
         let numbers = &mut self.domains[usize::from(domain.0)].regions;
         let number = numbers.iter().position(|index| *index == NO_REGION).ok_or(full)?;
         // Both tables are shorter than their index types reach.
@@ -136,10 +136,10 @@ impl MappedMemory {
         let index = self.region_index(domain, number)?;
         for slot in 0..self.exports.len() {
             let export = &mut self.exports[slot];
-            if !export.live || export.domain != domain.0 {
+            if !export.is_live() || export.domain != domain.0 {
                 continue;
             }
-            export.follow[usize::from(number >> 6)] &= !(1 << (number & 63));
+            export.reach[usize::from(number)] = NO_REGION;
             if export.home == number {
                 self.end_export(slot);
             }
@@ -147,7 +147,8 @@ impl MappedMemory {
         self.domains[usize::from(domain.0)].regions[usize::from(number)] = NO_REGION;
         let region = &mut self.regions[usize::from(index)];
         region.generation = region.generation.wrapping_add(1);
-        region.memory.take().ok_or(ControlError::NoRegion { region: number })
+        let memory = region.memory.take().or_else(|| region.lost.take());
+        memory.ok_or(ControlError::NoRegion { region: number })
     }
 
     /// Lets others use a region, and follow pointers from it into `follow`. `secret` must come
@@ -163,23 +164,20 @@ impl MappedMemory {
         follow: &[u8],
         secret: u64,
     ) -> Result<Rkey, ControlError> {
-        let home_index = self.region_index(domain, number)?;
-        let mut set = [0u64; 4];
-        for followed in follow {
-            self.region_index(domain, *followed)?;
-            set[usize::from(followed >> 6)] |= 1 << (followed & 63);
+        let mut reach = [NO_REGION; 256];
+        for reached in follow.iter().chain([&number]) {
+            reach[usize::from(*reached)] = self.region_index(domain, *reached)?;
         }
         let limit = self.exports.len();
         let slot = self.free_exports.pop_front().ok_or(ControlError::ExportsFull { limit })?;
         let export = &mut self.exports[usize::from(slot)];
         export.generation = export.generation.wrapping_add(1).max(1);
-        export.live = true;
+        export.serving = export.generation;
         export.home = number;
         export.domain = domain.0;
-        export.home_index = home_index;
         export.access = access;
         export.secret = secret;
-        export.follow = set;
+        export.reach = reach;
         Ok(Rkey::new(slot, export.generation, secret))
     }
 
@@ -190,7 +188,7 @@ impl MappedMemory {
     /// [`ControlError::NoExport`].
     pub fn revoke(&mut self, export: u16, generation: u16) -> Result<u32, ControlError> {
         let slot = usize::from(export);
-        let found = self.exports.get(slot).filter(|e| e.live && e.generation == generation);
+        let found = self.exports.get(slot).filter(|e| e.is_live() && e.generation == generation);
         let holds = found.ok_or(ControlError::NoExport { export, generation })?.holds;
         self.end_export(slot);
         Ok(holds)
@@ -206,7 +204,7 @@ impl MappedMemory {
 
     /// The domain that an export belongs to: where a call under it is served.
     pub fn domain_of(&self, export: u16) -> Option<DomainId> {
-        let export = self.exports.get(usize::from(export)).filter(|export| export.live)?;
+        let export = self.exports.get(usize::from(export)).filter(|export| export.is_live())?;
         Some(DomainId(export.domain))
     }
 
@@ -216,13 +214,14 @@ impl MappedMemory {
     /// No such domain or region.
     pub fn region(&self, domain: DomainId, number: u8) -> Result<&RacyMem, ControlError> {
         let index = self.region_index(domain, number)?;
-        let memory = self.regions[usize::from(index)].memory.as_ref();
+        let region = &self.regions[usize::from(index)];
+        let memory = region.memory.as_ref().or(region.lost.as_ref());
         memory.ok_or(ControlError::NoRegion { region: number })
     }
 
     fn end_export(&mut self, slot: usize) {
         let export = &mut self.exports[slot];
-        export.live = false;
+        export.serving = 0;
         export.secret = 0;
         if export.holds == 0 {
             self.free_exports.push_back(slot as u16);

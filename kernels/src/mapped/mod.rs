@@ -6,11 +6,12 @@
 //!
 //! What keeps strangers out: the rkey's secret admits an op to one export; every access of the op
 //! checks that the export lives, that it allows this kind of access and this region, and that the
-//! range lies inside. A region that is given up leaves all follow sets, so its number can be given
-//! out again.
+//! range lies inside. A region that is given up is out of every export's reach, so its number can
+//! be given out again.
 
 mod access;
 mod control;
+mod lost;
 mod tables;
 
 pub use access::Pending;

@@ -42,8 +42,10 @@ pub(super) struct Domain {
 /// One region.
 #[derive(Debug, Default)]
 pub(super) struct Region {
-    /// `None`: the slot is free.
+    /// `None`: the slot is free, or the memory is `lost`.
     pub(super) memory: Option<RacyMem>,
+    /// What was the memory, until the region is given up.
+    pub(super) lost: Option<RacyMem>,
     /// Address of the first byte. Base plus length does not overflow.
     pub(super) base: u64,
     /// Which of the slot's successive regions.
@@ -51,30 +53,44 @@ pub(super) struct Region {
     pub(super) writable: bool,
 }
 
-/// One export; a cache line.
-#[derive(Clone, Debug, Default)]
+/// One export.
+#[derive(Clone, Debug)]
 pub(super) struct Export {
-    pub(super) live: bool,
+    /// Which of the slot's successive exports; never zero once one was given out.
+    pub(super) generation: u16,
+    /// The same while the export lives, else zero: what a grant has to match.
+    pub(super) serving: u16,
+    pub(super) domain: u16,
     /// The number of the region that the rkey names.
     pub(super) home: u8,
-    /// Which of the slot's successive exports; never zero.
-    pub(super) generation: u16,
-    pub(super) domain: u16,
-    /// Index of the home region.
-    pub(super) home_index: u16,
     pub(super) access: Access,
     /// Requests under way.
     pub(super) holds: u32,
     pub(super) secret: u64,
-    /// One bit per region number into which ops may follow pointers.
-    pub(super) follow: [u64; 4],
+    /// By region number, the index of each region that ops may touch, the home region among them;
+    /// [`NO_REGION`] for all others. An access then needs one look.
+    pub(super) reach: [u16; 256],
 }
 
 impl Export {
-    /// Whether ops may follow pointers into the region of that number.
+    /// A slot that nothing has been exported from.
+    fn vacant() -> Self {
+        Export {
+            generation: 0,
+            serving: 0,
+            domain: 0,
+            home: 0,
+            access: Access::empty(),
+            holds: 0,
+            secret: 0,
+            reach: [NO_REGION; 256],
+        }
+    }
+
+    /// Whether ops may use it.
     #[inline]
-    pub(super) fn follows(&self, number: u8) -> bool {
-        self.follow[usize::from(number >> 6)] >> (number & 63) & 1 == 1
+    pub(super) fn is_live(&self) -> bool {
+        self.serving != 0
     }
 }
 
@@ -88,6 +104,8 @@ pub struct MappedMemory {
     /// Slots of `exports` that are neither live nor held; the longest free is used first, so that
     /// generations last.
     pub(super) free_exports: VecDeque<u16>,
+    /// [`nic_shm::faults`] when lost regions were last looked for.
+    pub(super) faults_seen: u64,
 }
 
 impl MappedMemory {
@@ -99,11 +117,12 @@ impl MappedMemory {
             regions: Vec::new(),
             exports: Vec::new(),
             free_exports: (0..tables.exports).collect(),
+            faults_seen: nic_shm::faults(),
         };
         let domain = Domain { live: false, regions: [NO_REGION; 256] };
         memory.domains.resize(usize::from(tables.domains), domain);
         memory.regions.resize_with(usize::from(regions), Region::default);
-        memory.exports.resize(usize::from(tables.exports), Export::default());
+        memory.exports.resize(usize::from(tables.exports), Export::vacant());
         memory
     }
 }

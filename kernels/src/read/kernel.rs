@@ -16,9 +16,9 @@ pub struct Read {
 impl Kernel for Read {
     const ID: KernelId = KernelId::READ;
 
-    #[inline]
+    #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let arguments = Arguments::decode(call.arguments)?;
+        let arguments = Arguments::view(call.arguments)?;
         let length = arguments.length.get();
         if length > TRANSFER_BYTES_MAX {
             return Err(BadArguments::Value { field: "length" });
@@ -27,7 +27,7 @@ impl Kernel for Read {
         Ok(Read { range: Extent::named(region, arguments.address.get(), length) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, event: Event<'_>, _reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => Step::FetchToReply(self.range),

@@ -153,3 +153,16 @@ fn a_key_that_is_replaced_meanwhile_is_not_missed() {
     assert_eq!(&reply[16..40], index.as_bytes());
     assert_eq!(&reply[40..], &bytes);
 }
+
+#[test]
+fn the_rest_of_a_bucket_is_looked_at_only_if_it_was_ever_used() {
+    let mut crafted = Crafted::new(b"value");
+    let hit = (Status::Ok, 16 + 24 + 40 + 3 + 5);
+    let entry: [u8; 24] = crafted.index.read_array(256 + 16).unwrap();
+    let last = 256 + 16 + 9 * 24;
+    crafted.index.write(last, &entry).unwrap();
+    crafted.point(0);
+    assert_eq!(crafted.scan(), (Status::Ok, 16), "one place was ever used, and it is empty");
+    crafted.index.write(256 + 12, &10u32.to_le_bytes()).unwrap();
+    assert_eq!(crafted.scan(), hit, "all ten were used");
+}

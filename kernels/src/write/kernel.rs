@@ -16,9 +16,9 @@ pub struct Write {
 impl Kernel for Write {
     const ID: KernelId = KernelId::WRITE;
 
-    #[inline]
+    #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let arguments = Arguments::decode(call.arguments)?;
+        let arguments = Arguments::view(call.arguments)?;
         if call.payload_length > TRANSFER_BYTES_MAX {
             return Err(BadArguments::Value { field: "payload_length" });
         }
@@ -26,7 +26,7 @@ impl Kernel for Write {
         Ok(Write { range: Extent::named(region, arguments.address.get(), call.payload_length) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, event: Event<'_>, _reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => Step::StorePayload(self.range),

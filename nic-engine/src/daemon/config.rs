@@ -4,29 +4,42 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
-/// Everything that a daemon is told. Each key has a default; the defaults bind loopback.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+use super::admission::Principal;
+
+/// Everything that a daemon is told. Each key has a default; the defaults bind loopback. What is
+/// said here of each key is what `nic config --print` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The Unix socket on which applications connect; none: the default place.
+    /// The Unix socket on which applications connect; not set: $NIC_SOCKET, else nic.sock in
+    /// $XDG_RUNTIME_DIR, else /run/nic-engine/nic.sock.
     pub socket: Option<PathBuf>,
-    /// Permission bits of the socket.
+    /// Permission bits of the socket. Users and groups that are allowed below need them as well.
     pub socket_mode: u32,
+    /// Users that may use the engines, by name or number, beside the engine's own user and root.
+    pub allow_users: Vec<Principal>,
+    /// Groups whose members may use the engines, by name or number.
+    pub allow_groups: Vec<Principal>,
     /// Allow addresses other than loopback although peers are not authenticated.
     pub insecure_network: bool,
     /// How packets travel.
     pub port: PortSettings,
     /// How engines run.
     pub engine: EngineSettings,
+    /// How much each user may have, over all of the user's applications and all engines.
+    pub quota: QuotaSettings,
+    /// Where the counters can be had beside the counters file.
+    pub metrics: MetricsSettings,
 }
 
 /// The `[port]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortSettings {
-    /// Which port.
+    /// Which port. "udp" is the kernel's UDP and needs no privilege.
     pub kind: PortKind,
     /// Where the first engine receives packets; the others take the following ports, or any if
     /// this is port 0.
@@ -44,12 +57,14 @@ pub enum PortKind {
 }
 
 /// The `[engine]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, DocumentedFields)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
     /// One pinned engine for each of these cores; none: one engine, not pinned.
     pub cores: Vec<usize>,
-    /// What an engine does when there is nothing to do.
+    /// What an engine does when there is nothing to do: "spin" looks again at once, which has the
+    /// lowest latency and takes a whole core; "adaptive" spins for a while, then sleeps until it is
+    /// woken; "block" sleeps at once.
     pub wait: WaitMode,
     /// How long an adaptive engine spins before it sleeps, in microseconds.
     pub spin_us: u64,
@@ -59,6 +74,28 @@ pub struct EngineSettings {
     pub sessions: u16,
     /// Flows of each engine.
     pub flows: u16,
+}
+
+/// The `[quota]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaSettings {
+    /// Regions that a user may have registered.
+    pub regions: u32,
+    /// Sessions that a user may have open.
+    pub sessions: u32,
+    /// Memory that a user's regions and sessions may take together, in bytes; not set: half of the
+    /// machine's memory.
+    pub bytes: Option<u64>,
+}
+
+/// The `[metrics]` table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsSettings {
+    /// Where the counters are served for Prometheus, as OpenMetrics text over HTTP under /metrics,
+    /// such as "127.0.0.1:9464"; not set: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What an engine does when there is nothing to do.
@@ -78,9 +115,13 @@ impl Default for Config {
         Config {
             socket: None,
             socket_mode: 0o600,
+            allow_users: Vec::new(),
+            allow_groups: Vec::new(),
             insecure_network: false,
             port: PortSettings::default(),
             engine: EngineSettings::default(),
+            quota: QuotaSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -108,6 +149,12 @@ impl Default for EngineSettings {
     }
 }
 
+impl Default for QuotaSettings {
+    fn default() -> Self {
+        QuotaSettings { regions: 1024, sessions: 1024, bytes: None }
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFault {
@@ -129,13 +176,23 @@ pub enum ConfigFault {
     },
     /// A network address without authentication.
     #[error(
-        "port.address is {address}, which is not loopback: peers are not authenticated yet, so \
-         anyone who reaches it could try rkeys. Bind loopback, or give --insecure-network (or \
-         insecure_network = true) on a network that you trust"
+        "{key} is {address}, which is not loopback: peers are not authenticated yet, so \
+         anyone who reaches it could try rkeys, or read what is counted. Bind loopback, or give \
+         --insecure-network (or insecure_network = true) on a network that you trust"
     )]
     Insecure {
+        /// Which key.
+        key: &'static str,
         /// The address.
         address: IpAddr,
+    },
+    /// A user or group that there is not.
+    #[error("{key} names {name:?}, whom this machine does not know; give a known name or a number")]
+    Stranger {
+        /// Which key.
+        key: &'static str,
+        /// The name.
+        name: String,
     },
     /// A number out of its range.
     #[error("{key} is {found}; it must be from {least} to {most}")]
@@ -177,9 +234,12 @@ impl Config {
     /// # Errors
     /// The first such setting.
     pub fn check(&self) -> Result<(), ConfigFault> {
-        let address = self.port.address.ip();
-        if !address.is_loopback() && !self.insecure_network {
-            return Err(ConfigFault::Insecure { address });
+        let metrics = self.metrics.listen.map(|listen| ("metrics.listen", listen));
+        for (key, address) in [("port.address", self.port.address)].into_iter().chain(metrics) {
+            let address = address.ip();
+            if !address.is_loopback() && !self.insecure_network {
+                return Err(ConfigFault::Insecure { key, address });
+            }
         }
         let range = |key, found, least, most| {
             if (least..=most).contains(&found) {
@@ -245,6 +305,8 @@ mod tests {
         assert!(unknown.contains("nic.toml") && unknown.contains("line 2"), "{unknown}");
         let insecure = message("[port]\naddress = \"0.0.0.0:7000\"\n");
         assert!(insecure.contains("--insecure-network"), "{insecure}");
+        let shown = message("[metrics]\nlisten = \"0.0.0.0:9464\"\n");
+        assert!(shown.contains("metrics.listen is 0.0.0.0"), "{shown}");
         let mut allowed = Config::parse("[port]\naddress = \"0.0.0.0:7000\"\n", "text").unwrap();
         allowed.insecure_network = true;
         assert!(allowed.check().is_ok());

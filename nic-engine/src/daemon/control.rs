@@ -10,10 +10,15 @@ use nic_wire::session::LAYOUT_VERSION;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Answers;
+use super::admission::Admission;
+use super::config::QuotaSettings;
+use super::connection::{Change, Connection, Looking, NAME_CHARS_MAX, Waiting};
 use super::engine_thread::{EngineLink, Post};
-use crate::engine::{Answer, Answered, ClientId, Refusal, Work};
-use crate::plane::{self, Context, Outgoing};
-use nic_wire::Status;
+use super::quota::{Quotas, Usage};
+use super::status;
+use crate::engine::{Answer, Answered, Live, Refusal, Work};
+use crate::plane::{self, Outgoing};
+use nic_wire::{Span, Status};
 
 /// Connections that a daemon keeps at once.
 const CONNECTIONS_MAX: usize = 4096;
@@ -26,28 +31,24 @@ pub enum ControlError {
     Wait(#[from] rustix::io::Errno),
 }
 
-/// One application.
-struct Connection {
-    socket: ControlSocket,
-    name: String,
-    /// Its home engine, once it has said hello.
-    engine: usize,
-    client: Option<ClientId>,
-    /// What it waits for: one request at a time.
-    waiting: Option<Waiting>,
-    closing: bool,
-}
-
-enum Waiting {
-    Hello,
-    Reply(Context),
-}
-
 /// Work on its way, by number.
 struct Sent {
     id: u64,
     /// The connection that asked; none for the clean-up after one that is gone.
     connection: Option<usize>,
+    /// What is no longer booked for a user when it is done.
+    ends: Option<(u32, Usage)>,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+struct Events {
+    /// Connections with a message, or at their end.
+    messages: Vec<usize>,
+    /// Connections whose application has died.
+    dead: Vec<usize>,
+    is_over: bool,
+    wants_accept: bool,
 }
 
 /// The state of the control thread.
@@ -62,6 +63,8 @@ pub(super) struct Control {
     queued: Vec<(usize, Post)>,
     sent: Vec<Sent>,
     next_id: u64,
+    admission: Admission,
+    quotas: Quotas,
 }
 
 impl Control {
@@ -82,7 +85,15 @@ impl Control {
             queued: Vec::new(),
             sent: Vec::new(),
             next_id: 0,
+            admission: Admission::default(),
+            quotas: Quotas::new(&QuotaSettings::default()),
         }
+    }
+
+    /// Who is let in, and how much each user may have.
+    pub(super) fn admit(&mut self, admission: Admission, quota: &QuotaSettings) {
+        self.admission = admission;
+        self.quotas = Quotas::new(quota);
     }
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
@@ -103,25 +114,34 @@ impl Control {
         shutdown: BorrowedFd<'_>,
     ) -> Result<(), ControlError> {
         for socket in connected {
-            self.add(socket);
+            // Whoever handed it over has decided. Where there is no user, nobody's quota is used.
+            let user = socket.peer_credentials().map_or(u32::MAX, |peer| peer.uid);
+            self.add(socket, Ok(user));
         }
         loop {
-            let (ready, is_over, wants_accept) = self.wait(listener.as_ref(), shutdown)?;
-            if is_over {
+            let events = self.wait(listener.as_ref(), shutdown)?;
+            if events.is_over {
                 return Ok(());
             }
             let _ = self.bell.drain();
             while let Ok((engine, answered)) = self.answers.try_recv() {
                 self.answered(engine, answered);
             }
-            if let (true, Some(listener)) = (wants_accept, &listener) {
+            // The dead first: their places are given out again below.
+            for index in events.dead {
+                self.close(index);
+            }
+            if let (true, Some(listener)) = (events.wants_accept, &listener) {
                 match listener.accept() {
-                    Ok(Some(socket)) => self.add(socket),
+                    Ok(Some(socket)) => {
+                        let user = self.admission.admit(&socket);
+                        self.add(socket, user);
+                    }
                     Ok(None) => {}
                     Err(error) => self.accept_failed(&error),
                 }
             }
-            for index in ready {
+            for index in events.messages {
                 self.message(index);
             }
             self.post_queued();
@@ -139,7 +159,7 @@ impl Control {
         &self,
         listener: Option<&ControlListener>,
         shutdown: BorrowedFd<'_>,
-    ) -> Result<(Vec<usize>, bool, bool), ControlError> {
+    ) -> Result<Events, ControlError> {
         let mut descriptors = vec![
             PollFd::from_borrowed_fd(shutdown, PollFlags::IN),
             PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN),
@@ -149,12 +169,18 @@ impl Control {
             descriptors.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
         }
         let mut indices = Vec::new();
+        let mut processes = Vec::new();
         for (index, connection) in self.connections.iter().enumerate() {
             let Some(connection) = connection else { continue };
             // One request at a time: what comes meanwhile waits in the socket.
             let flags = if connection.waiting.is_some() { PollFlags::HUP } else { PollFlags::IN };
             descriptors.push(PollFd::from_borrowed_fd(connection.socket.as_fd(), flags));
             indices.push(index);
+            processes.extend(connection.process.as_ref().map(|process| (index, process)));
+        }
+        let first_process = first_connection + indices.len();
+        for (_, process) in &processes {
+            descriptors.push(PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN));
         }
         // A mailbox that was full is looked at again soon.
         let timeout = (!self.queued.is_empty())
@@ -164,13 +190,19 @@ impl Control {
             Err(error) => return Err(error.into()),
         }
         let is_ready = |place: usize| !descriptors[place].revents().is_empty();
-        let of_connection =
-            |(place, index): (usize, &usize)| is_ready(first_connection + place).then_some(*index);
-        let ready = indices.iter().enumerate().filter_map(of_connection).collect();
-        Ok((ready, is_ready(0), listener.is_some() && is_ready(2)))
+        let ready = |first: usize, indices: Vec<usize>| {
+            let of_index = |(place, index)| is_ready(first + place).then_some(index);
+            indices.into_iter().enumerate().filter_map(of_index).collect()
+        };
+        Ok(Events {
+            messages: ready(first_connection, indices),
+            dead: ready(first_process, processes.iter().map(|(index, _)| *index).collect()),
+            is_over: is_ready(0),
+            wants_accept: listener.is_some() && is_ready(2),
+        })
     }
 
-    fn add(&mut self, socket: ControlSocket) {
+    fn add(&mut self, socket: ControlSocket, user: Result<u32, Refusal>) {
         if self.connections.iter().flatten().count() >= CONNECTIONS_MAX {
             tracing::warn!(
                 "{CONNECTIONS_MAX} applications are connected; one more was turned away"
@@ -182,14 +214,7 @@ impl Control {
             tracing::warn!(%error, "an application's socket cannot be used");
             return;
         }
-        let connection = Connection {
-            socket,
-            name: String::new(),
-            engine: 0,
-            client: None,
-            waiting: None,
-            closing: false,
-        };
+        let connection = Connection::new(socket, user);
         match self.connections.iter().position(Option::is_none) {
             Some(vacant) => self.connections[vacant] = Some(connection),
             None => self.connections.push(Some(connection)),
@@ -223,14 +248,21 @@ impl Control {
     }
 
     fn request(&mut self, index: usize, request: ControlRequest, descriptors: Vec<OwnedFd>) {
+        let refusal = self.connection(index).and_then(|one| one.user.as_ref().err().cloned());
+        if let Some(refusal) = refusal {
+            tracing::warn!(reason = refusal.reason, "an application was turned away");
+            self.send(index, &Outgoing::refused(&refusal));
+            return self.close(index);
+        }
         match request {
             ControlRequest::Hello { layout_version, name, engine } => {
                 self.hello(index, layout_version, name, engine);
             }
             ControlRequest::Status => {
-                let json = self.status();
-                self.send(index, &Outgoing::plain(ControlReply::Status { json }));
+                let status = self.status();
+                self.send(index, &status);
             }
+            ControlRequest::Ops { older_than_us } => self.look(index, older_than_us),
             request => self.translate(index, request, descriptors),
         }
     }
@@ -250,27 +282,48 @@ impl Control {
             "hello was said already".to_owned()
         } else {
             let Some(connection) = self.connection(index) else { return };
-            connection.name = name;
+            connection.name = name.chars().take(NAME_CHARS_MAX).collect();
             connection.engine = engine;
             connection.waiting = Some(Waiting::Hello);
-            return self.post(Some(index), engine, Work::AddClient);
+            return self.post(Some(index), engine, Work::AddClient, None);
         };
         let refusal = Refusal::new(Status::VersionMismatch, reason);
         self.send(index, &Outgoing::refused(&refusal));
     }
 
+    /// Asks all engines what is live.
+    fn look(&mut self, index: usize, older_than_us: u64) {
+        let count = self.links.len();
+        let Some(connection) = self.connection(index) else { return };
+        if connection.client.is_none() {
+            return self.send(index, &Outgoing::refused(&hello_first()));
+        }
+        let engines = (0..count).map(|_| None).collect();
+        connection.waiting = Some(Waiting::Look(Looking { left: count, engines }));
+        // Longer than an engine can have run is as good as for ever.
+        let older_than = Span::from_us(older_than_us.min(u64::MAX / 1000));
+        for engine in 0..count {
+            let live = Box::new(Live::with_room(older_than));
+            self.post(Some(index), engine, Work::Look { live }, None);
+        }
+    }
+
     fn translate(&mut self, index: usize, request: ControlRequest, descriptors: Vec<OwnedFd>) {
-        let addresses = &self.addresses;
         let Some(connection) = &mut self.connections[index] else { return };
         let engine = connection.engine;
-        let translated = match connection.client {
-            Some(client) => plane::translate(client, addresses[engine], request, descriptors),
-            None => Err(Refusal::new(Status::BadCommand, "say hello first")),
+        let change = Change::of(&request);
+        let translated = match (&connection.user, connection.client) {
+            (Ok(user), Some(client)) => self.quotas.take(*user, change.booked()).and_then(|()| {
+                let (address, bells) = (self.addresses[engine], &self.links[engine].bells);
+                plane::translate(client, address, request, descriptors, bells)
+                    .inspect_err(|_| self.quotas.give_back(*user, change.booked()))
+            }),
+            _ => Err(hello_first()),
         };
         match translated {
             Ok(translated) => {
-                connection.waiting = Some(Waiting::Reply(translated.context));
-                self.post(Some(index), engine, translated.work);
+                connection.waiting = Some(Waiting::Reply(translated.context, change));
+                self.post(Some(index), engine, translated.work, None);
             }
             Err(refusal) => self.send(index, &Outgoing::refused(&refusal)),
         }
@@ -284,10 +337,17 @@ impl Control {
         (0..self.links.len()).min_by_key(|engine| used(*engine)).unwrap_or(0)
     }
 
-    fn post(&mut self, connection: Option<usize>, engine: usize, work: Work) {
+    /// Sends work to an engine. `ends`: what is no longer booked for a user once it is done.
+    fn post(
+        &mut self,
+        connection: Option<usize>,
+        engine: usize,
+        work: Work,
+        ends: Option<(u32, Usage)>,
+    ) {
         let id = self.next_id;
         self.next_id += 1;
-        self.sent.push(Sent { id, connection });
+        self.sent.push(Sent { id, connection, ends });
         self.queued.push((engine, Post { id, work: Some(work) }));
         self.post_queued();
     }
@@ -320,11 +380,17 @@ impl Control {
     fn answered(&mut self, engine: usize, answered: Answered) {
         let Some(place) = self.sent.iter().position(|sent| sent.id == answered.id) else { return };
         let sent = self.sent.swap_remove(place);
+        if let Some((user, usage)) = sent.ends {
+            // Its memory is gone first, then it is no longer counted.
+            drop(answered);
+            return self.quotas.give_back(user, usage);
+        }
         let Some(index) = sent.connection else { return };
         let description = self.descriptions[engine].clone();
         let address = self.addresses[engine];
-        let bell = Arc::clone(&self.links[engine].bell);
-        let Some(connection) = self.connection(index) else { return };
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
         let outgoing = match (connection.waiting.take(), answered.answer) {
             (Some(Waiting::Hello), Answer::Client(client)) => {
                 connection.client = Some(client);
@@ -337,10 +403,28 @@ impl Control {
                 })
             }
             (Some(Waiting::Hello), Answer::Refused(refusal)) => Outgoing::refused(&refusal),
-            (Some(Waiting::Reply(context)), answer) => plane::reply(context, answer, bell.as_fd()),
+            (Some(Waiting::Reply(context, change)), answer) => {
+                let given = connection.settle(change, &answer);
+                let outgoing = plane::reply(context, answer);
+                if let Ok(user) = connection.user {
+                    self.quotas.give_back(user, given);
+                }
+                outgoing
+            }
+            (Some(Waiting::Look(mut looking)), answer) => {
+                looking.left -= 1;
+                if let Answer::Seen(live) = answer {
+                    looking.engines[engine] = Some(live);
+                }
+                if looking.left > 0 {
+                    connection.waiting = Some(Waiting::Look(looking));
+                    return;
+                }
+                self.seen(&looking)
+            }
             (_, _) => return,
         };
-        if connection.closing {
+        if self.connection(index).is_some_and(|connection| connection.closing) {
             return self.close(index);
         }
         self.send(index, &outgoing);
@@ -371,15 +455,13 @@ impl Control {
     /// Ends a connection; the engine forgets the application.
     fn close(&mut self, index: usize) {
         let Some(connection) = self.connection(index) else { return };
-        if connection.waiting.is_some() && !connection.closing {
-            // Its hello may be on the way: the client is removed once it is known.
-            let is_hello = matches!(connection.waiting, Some(Waiting::Hello));
-            if is_hello {
-                connection.closing = true;
-                return;
-            }
+        if matches!(connection.waiting, Some(Waiting::Hello)) {
+            // Its hello is on the way: the client is removed once it is known.
+            connection.closing = true;
+            return;
         }
         let (engine, client) = (connection.engine, connection.client);
+        let ends = connection.user.as_ref().ok().map(|user| (*user, connection.booked()));
         tracing::info!(name = connection.name, "an application is gone");
         self.connections[index] = None;
         for sent in &mut self.sent {
@@ -388,38 +470,31 @@ impl Control {
             }
         }
         if let Some(client) = client {
-            self.post(None, engine, Work::RemoveClient { client });
+            self.post(None, engine, Work::RemoveClient { client }, ends);
         }
     }
 
-    fn status(&self) -> String {
-        let of_engine = |(number, link): (usize, &EngineLink)| {
-            let counters = link.counters.read();
-            let counts: serde_json::Map<_, _> = crate::engine::Counters::LIST
-                .iter()
-                .zip(counters.values())
-                .map(|((name, _), value)| ((*name).to_owned(), value.into()))
-                .collect();
-            serde_json::json!({
-                "engine": number,
-                "address": self.addresses[number].to_string(),
-                "port": self.descriptions[number],
-                "counters": counts,
-            })
+    fn status(&self) -> Outgoing {
+        let of_engine = |(number, link)| {
+            status::of_engine(number, link, self.addresses[number], &self.descriptions[number])
         };
-        let engines: Vec<_> = self.links.iter().enumerate().map(of_engine).collect();
-        let applications: Vec<_> = self.connections.iter().flatten().filter(|c| c.client.is_some())
-            .map(|connection| {
-                let pid = connection.socket.peer_credentials().map(|peer| peer.pid).unwrap_or(0);
-                serde_json::json!({ "name": connection.name, "pid": pid, "engine": connection.engine })
-            })
-            .collect();
-        serde_json::json!({
-            "pid": std::process::id(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "engines": engines,
-            "applications": applications,
-        })
-        .to_string()
+        let engines = self.links.iter().enumerate().map(of_engine).collect();
+        status::outgoing(engines, self.applications())
     }
+
+    fn seen(&self, looking: &Looking) -> Outgoing {
+        let of_engine = |(number, live): (usize, &Option<Box<Live>>)| {
+            status::of_live(number, self.addresses[number], live.as_deref())
+        };
+        let engines = looking.engines.iter().enumerate().map(of_engine).collect();
+        status::outgoing(engines, self.applications())
+    }
+
+    fn applications(&self) -> Vec<serde_json::Value> {
+        self.connections.iter().flatten().filter_map(status::of_application).collect()
+    }
+}
+
+fn hello_first() -> Refusal {
+    Refusal::new(Status::BadCommand, "say hello first")
 }

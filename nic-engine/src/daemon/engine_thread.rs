@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use nic_shm::{Doorbell, Mailbox, wait_any};
+use nic_shm::{Doorbell, DoorbellSet, Mailbox, Ready, wait_any};
 use nic_wire::{Span, Time};
 
 use super::counters_page::CountersPage;
@@ -33,8 +33,10 @@ pub struct Post {
 pub struct EngineLink {
     /// Work for the engine, one piece at a time.
     pub mailbox: Arc<Mailbox<Post>>,
-    /// Wakes the engine.
+    /// Rung by the threads of this process to wake the engine.
     pub bell: Arc<Doorbell>,
+    /// Rung by applications; whatever they do to their doorbells, nothing here blocks.
+    pub bells: Arc<DoorbellSet>,
     /// Answers, and the number of the engine that gives them.
     pub answers: Sender<(usize, Answered)>,
     /// Wakes the control thread.
@@ -103,12 +105,18 @@ fn sleep(engine: &mut dyn LocalEngine, link: &EngineLink) {
     };
     // Control work is announced on the bell after it is posted, so it cannot be missed here.
     let outcome = match engine.wait_descriptor() {
-        Some(port) => wait_any(&[link.bell.as_fd(), port], Some(timeout)),
-        None => wait_any(&[link.bell.as_fd()], Some(timeout)),
+        Some(port) => wait_any(&[link.bell.as_fd(), link.bells.as_fd(), port], Some(timeout)),
+        None => wait_any(&[link.bell.as_fd(), link.bells.as_fd()], Some(timeout)),
     };
-    if let Err(error) = outcome {
+    let ready = outcome.unwrap_or_else(|error| {
         tracing::error!(%error, "an engine cannot sleep; it spins instead");
+        Ready::NONE
+    });
+    if ready.contains(0) {
+        let _ = link.bell.drain();
     }
-    let _ = link.bell.drain();
+    if ready.contains(1) {
+        link.bells.clear();
+    }
     engine.end_wait();
 }

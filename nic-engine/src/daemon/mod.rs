@@ -3,18 +3,30 @@
 //! [`run`] is what the `nic-engine` binary and `nic serve` call. [`Daemon`] is the same in parts,
 //! for whoever brings a port or a kernel set of their own.
 
+mod admission;
 mod config;
+mod connection;
 mod control;
 mod counters_page;
+mod describe;
 mod engine_thread;
+mod metrics;
+mod quota;
+mod start;
+mod status;
 
+pub use admission::{Admission, Principal};
 pub use config::{
-    Config, ConfigFault, EngineSettings, PortKind, PortSettings, WaitMode, default_socket,
+    Config, ConfigFault, EngineSettings, MetricsSettings, PortKind, PortSettings, QuotaSettings,
+    WaitMode, default_socket,
 };
 pub use control::ControlError;
-pub use counters_page::{CountersFile, CountersPage};
+pub use counters_page::{CountersFault, CountersFile, CountersPage};
+pub use start::{Arguments, serve};
 
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -24,7 +36,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
 use nic_ports::udp::{UdpConfig, UdpError, UdpPort};
-use nic_shm::{ControlListener, ControlSocket, Doorbell, DoorbellError, Mailbox, RacyMem};
+use nic_shm::{
+    ControlListener, ControlSocket, Doorbell, DoorbellError, DoorbellSet, Mailbox, RacyMem,
+};
 use nic_transport::ConfigError;
 
 use self::control::Control;
@@ -44,9 +58,17 @@ pub enum DaemonError {
     #[error("port {address}: {error}")]
     Port {
         /// Where it was to be.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What went wrong.
         error: UdpError,
+    },
+    /// The counters cannot be served.
+    #[error("metrics.listen {address}: {error}; give a free address, or none")]
+    Metrics {
+        /// Where they were to be.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
     },
     /// Settings of the flows.
     #[error(transparent)]
@@ -54,6 +76,18 @@ pub enum DaemonError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The folder of the control socket is missing; the text has the command that makes it.
+    #[error(
+        "the control socket {} is to lie in {shown}, which is no folder; make it with \
+         `sudo install -d -o \"$USER\" {shown}`, or give another path with --socket",
+        socket.display(), shown = folder.display()
+    )]
+    Folder {
+        /// Where the socket was to be.
+        socket: PathBuf,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The control socket cannot be bound.
     #[error("control socket: {0}")]
     Listen(#[from] nic_shm::BindError),
@@ -124,6 +158,8 @@ impl Daemon {
         K: KernelSet + Send + 'static,
     {
         check_cores(&settings.cores)?;
+        // What an application takes away from its regions must not end a process of engines.
+        nic_shm::survive_faults()?;
         let (answers, answered) = unbounded();
         let control_bell = Arc::new(Doorbell::new()?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -155,6 +191,14 @@ impl Daemon {
         Ok(Daemon { control, threads, stop })
     }
 
+    /// Lets others in than the own user and root, each with so much. Sockets that are handed to
+    /// [`Daemon::serve`] connected are let in whoever has them.
+    #[must_use]
+    pub fn admitting(mut self, admission: Admission, quota: &QuotaSettings) -> Self {
+        self.control.admit(admission, quota);
+        self
+    }
+
     /// Serves applications until `shutdown` becomes readable or reaches its end: those that connect
     /// to `listener`, and those on `connected` sockets.
     ///
@@ -178,7 +222,7 @@ impl Daemon {
     }
 
     /// Where the engines receive packets.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+    pub fn addresses(&self) -> &[SocketAddr] {
         self.control.addresses()
     }
 }
@@ -193,10 +237,20 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         [] => vec![None],
         cores => cores.iter().copied().map(Some).collect(),
     };
+    let admission = Admission::of(config)?;
     let path = config.socket_path();
+    check_folder(&path)?;
+    if admission.names_others() && config.socket_mode & 0o066 == 0 {
+        tracing::warn!(
+            "allow_users or allow_groups name others, but socket_mode {:#o} keeps them out: make \
+             it 0o660 or 0o666",
+            config.socket_mode
+        );
+    }
     let listener = ControlListener::bind(&path, config.socket_mode)?;
     let cores_count = cores.len();
     let ports = udp_ports(config, cores_count)?;
+    let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
     let engine = EngineConfig {
         clients: config.engine.clients,
         sessions: config.engine.sessions,
@@ -207,7 +261,13 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let counters_path = CountersFile::path(&path);
     let counters = CountersFile::create(&counters_path, cores_count)?;
     let daemon =
-        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?;
+        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?
+            .admitting(admission, &config.quota);
+    if let Some(scraped) = scraped {
+        let pages = (0..cores_count).filter_map(|engine| counters.page(engine)).collect();
+        tracing::info!(address = %scraped.local_addr()?, "metrics are served at /metrics");
+        metrics::serve(scraped, pages)?;
+    }
     tracing::info!(socket = %path.display(), "applications may connect");
     let outcome = daemon.serve(Some(listener), Vec::new(), &termination_signal()?);
     // After a clean end nothing is left; after a crash the file tells what was done until then.
@@ -215,6 +275,20 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         tracing::warn!(%error, "the counters file could not be removed");
     }
     outcome
+}
+
+fn metrics_listener(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).map_err(|error| DaemonError::Metrics { address, error })
+}
+
+/// A folder that is missing is told with the command that makes it.
+fn check_folder(socket: &Path) -> Result<(), DaemonError> {
+    match socket.parent().filter(|folder| *folder != Path::new("")) {
+        Some(folder) if !folder.is_dir() => {
+            Err(DaemonError::Folder { socket: socket.into(), folder: folder.into() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One UDP port for each engine.
@@ -231,7 +305,7 @@ fn udp_ports(config: &Config, count: usize) -> Result<Vec<UdpPort>, DaemonError>
         .collect()
 }
 
-fn udp_config(config: &Config, address: std::net::SocketAddr) -> UdpConfig {
+fn udp_config(config: &Config, address: SocketAddr) -> UdpConfig {
     let mut udp = UdpConfig::new(address);
     udp.pool.frames = config.port.frames;
     udp
@@ -255,6 +329,7 @@ fn new_link(
     Ok(EngineLink {
         mailbox: Arc::new(Mailbox::<Post>::new()),
         bell: Arc::new(Doorbell::new()?),
+        bells: DoorbellSet::new()?,
         answers: answers.clone(),
         control_bell: Arc::clone(control_bell),
         stop: Arc::clone(stop),

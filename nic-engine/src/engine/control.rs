@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 
 use nic_kernels::KernelSet;
 use nic_kernels::mapped::ControlError;
-use nic_shm::{Doorbell, RacyMem};
-use nic_wire::session::Geometry;
+use nic_shm::RacyMem;
+use nic_transport::ConnectError;
+use nic_wire::session::{Geometry, REMOTES_MAX};
 use nic_wire::{Rkey, Status};
 
 use super::core::{Client, Core, Parked};
 use super::links::LinkState;
-use super::session::{Remote, Session};
-use super::work::{Answer, Answered, ClientId, Refusal, Released, SessionParts, Work};
+use super::remotes::Remote;
+use super::session::Session;
+use super::work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionParts, Work};
 
 impl From<ControlError> for Refusal {
     fn from(error: ControlError) -> Self {
@@ -25,8 +27,8 @@ impl<K: KernelSet> Core<K> {
         let answer = match work {
             Work::AddClient => self.add_client().map(Some),
             Work::RemoveClient { client } => self.remove_client(client),
-            Work::OpenSession { client, memory, geometry, doorbell } => {
-                self.open_session(client, &memory, geometry, doorbell).map(Some)
+            Work::OpenSession { client, memory, geometry, bells } => {
+                self.open_session(client, &memory, geometry, bells).map(Some)
             }
             Work::CloseSession { client, session } => self.close_session(client, session).map(Some),
             Work::Register { client, memory, base } => {
@@ -47,6 +49,13 @@ impl<K: KernelSet> Core<K> {
             }
             Work::Connect { client, session, engine, rkey } => {
                 self.connect(id, client, session, engine, rkey)
+            }
+            Work::Disconnect { client, session, remotes } => {
+                self.disconnect(client, session, &remotes).map(Some)
+            }
+            Work::Look { mut live } => {
+                self.look(&mut live);
+                Ok(Some(Answer::Seen(live)))
             }
         };
         match answer {
@@ -113,7 +122,7 @@ impl<K: KernelSet> Core<K> {
         client: ClientId,
         memory: &RacyMem,
         geometry: Geometry,
-        doorbell: Option<Doorbell>,
+        bells: Option<Bells>,
     ) -> Result<Answer, Refusal> {
         self.client(client)?;
         let vacant = self.sessions.iter().position(Option::is_none);
@@ -121,7 +130,7 @@ impl<K: KernelSet> Core<K> {
             let limit = self.sessions.len();
             Refusal::new(Status::Busy, format!("{limit} sessions are open, the most that this engine takes; close some or raise engine.sessions"))
         })?;
-        let session = Session::format(client.0, memory, geometry, doorbell)
+        let session = Session::format(client.0, memory, geometry, bells)
             .map_err(|error| Refusal::new(Status::BadCommand, error.to_string()))?;
         self.sessions[slot] = Some(Box::new(session));
         self.open_sessions.push(slot as u16);
@@ -204,16 +213,17 @@ impl<K: KernelSet> Core<K> {
         engine: SocketAddr,
         rkey: Rkey,
     ) -> Result<Option<Answer>, Refusal> {
-        let remote = self.session(client, session)?.remotes.len();
-        if remote == Session::REMOTES_MAX {
-            let reason = format!("a session opens at most {remote} ways to other hosts");
-            return Err(Refusal::new(Status::Busy, reason));
-        }
-        let link = self
-            .link_to(engine)
-            .map_err(|status| Refusal::new(status, format!("no flow to {engine}: {status}")))?;
-        self.session(client, session)?.remotes.push(Remote { engine, link, rkey });
-        let remote = remote as u16;
+        self.session(client, session)?;
+        let link = self.link_to(engine).map_err(|status| self.no_flow(engine, status))?;
+        let epoch = self.links[usize::from(link)].epoch;
+        let remote = Remote { engine, link, epoch, rkey };
+        let remote = self.session(client, session)?.remotes.open(remote).ok_or_else(|| {
+            let reason = format!(
+                "{REMOTES_MAX} ways to other hosts are open, the most that a session has; \
+                 drop some, or open another session"
+            );
+            Refusal::new(Status::Busy, reason)
+        })?;
         if self.links[usize::from(link)].state == LinkState::Open {
             return Ok(Some(Answer::Connected(remote)));
         }
@@ -221,29 +231,60 @@ impl<K: KernelSet> Core<K> {
         Ok(None)
     }
 
+    fn disconnect(
+        &mut self,
+        client: ClientId,
+        session: u32,
+        remotes: &[u16],
+    ) -> Result<Answer, Refusal> {
+        let open = &mut self.session(client, session)?.remotes;
+        // All that can be closed are closed, whatever else is named.
+        let unknown = remotes.iter().filter(|remote| !open.close(**remote)).count();
+        if unknown > 0 {
+            let reason = format!("{unknown} of {} ways are none of that session's", remotes.len());
+            return Err(Refusal::new(Status::BadCommand, reason));
+        }
+        Ok(Answer::Released(Vec::new()))
+    }
+
+    fn no_flow(&self, engine: SocketAddr, status: Status) -> Refusal {
+        let reason = match status {
+            Status::Busy => format!(
+                "no flow to {engine}: all {} are in use; close some or raise engine.flows",
+                self.config.flows
+            ),
+            status => format!("no flow to {engine}: {status}"),
+        };
+        Refusal::new(status, reason)
+    }
+
     /// The link on which this engine issues ops to `engine`, opened if there is none.
     fn link_to(&mut self, engine: SocketAddr) -> Result<u16, Status> {
         if let Some(found) = self.links.iter().position(|link| link.leads_to(engine)) {
             return Ok(found as u16);
         }
-        let handle =
-            self.endpoint.connect(self.now, engine, None).map_err(|_| Status::Unreachable)?;
+        let opened = self.endpoint.connect(self.now, engine, None);
+        let handle = opened.map_err(|error| match error {
+            ConnectError::NoRoom { .. } => Status::Busy,
+            ConnectError::NoAddress { .. } => Status::Unreachable,
+        })?;
         let link = &mut self.links[usize::from(handle.slot())];
         link.begin(handle, true, engine);
         link.state = LinkState::Opening;
+        link.since = self.now;
         Ok(handle.slot())
     }
 
     /// Opens the flow of a session's way anew.
     pub(super) fn reconnect(&mut self, session: u16, remote: u16) -> Result<u16, Status> {
-        let (session, remote) = (usize::from(session), usize::from(remote));
-        let engine = match &self.sessions[session] {
-            Some(session) => session.remotes[remote].engine,
-            None => return Err(Status::BadCommand),
-        };
+        let slot = usize::from(session);
+        let way = self.sessions[slot].as_ref().and_then(|session| session.remotes.get(remote));
+        let engine = way.ok_or(Status::BadCommand)?.engine;
         let link = self.link_to(engine)?;
-        if let Some(session) = &mut self.sessions[session] {
-            session.remotes[remote].link = link;
+        let epoch = self.links[usize::from(link)].epoch;
+        let session = self.sessions[slot].as_mut();
+        if let Some(way) = session.and_then(|session| session.remotes.get_mut(remote)) {
+            (way.link, way.epoch) = (link, epoch);
         }
         Ok(link)
     }
@@ -253,13 +294,17 @@ impl<K: KernelSet> Core<K> {
         let mut index = 0;
         while index < self.parked.len() {
             match self.parked[index] {
-                Parked::Connect { id, link, remote, .. } if link == flow => {
+                Parked::Connect { id, session, link, remote } if link == flow => {
                     let answer = match failure {
                         None => Answer::Connected(remote),
-                        Some((status, reason)) => Answer::Refused(Refusal::new(
-                            status,
-                            format!("{}: {reason}", self.links[usize::from(flow)].asked),
-                        )),
+                        Some((status, reason)) => {
+                            // A way that leads nowhere is nobody's.
+                            if let Some(session) = &mut self.sessions[session as usize] {
+                                session.remotes.close(remote);
+                            }
+                            let asked = self.links[usize::from(flow)].asked;
+                            Answer::Refused(Refusal::new(status, format!("{asked}: {reason}")))
+                        }
                     };
                     self.answers.push_back(Answered { id, answer });
                     self.parked.swap_remove(index);

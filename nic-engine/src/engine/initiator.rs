@@ -3,7 +3,7 @@
 use nic_kernels::KernelSet;
 use nic_ports::Port;
 use nic_wire::frame::{self, RequestFlags, padded, request_bytes, write_request};
-use nic_wire::session::{ANSWER, Command, CommandFlags, Completion};
+use nic_wire::session::{ANSWER, Command, CommandFlags, Completion, INLINE_ARGUMENT_BYTES};
 use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use super::core::Core;
@@ -13,9 +13,6 @@ use super::ops::{Ending, Op, OpState};
 /// The longest payload and the longest reply of an op, in bytes: a value of 1 MiB with its key and
 /// what surrounds them.
 pub const OP_BYTES_MAX: u32 = (1 << 20) + (1 << 12);
-/// A payload that needs several packets does not begin in the rest of one that has less than this
-/// left, in bytes.
-const FIRST_CHUNK_MIN: usize = 256;
 
 impl<K: KernelSet> Core<K> {
     /// Whether a session has a command to be taken.
@@ -47,22 +44,30 @@ impl<K: KernelSet> Core<K> {
         let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
         let mut room = session.room();
         for _ in 0..self.config.pickup_max {
-            let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
-            let Some(command) = session.next_command() else { break };
+            let Core { sessions, ops, counters, .. } = self;
+            let Some(session) = &mut sessions[usize::from(slot)] else { return };
+            let place = ops.next_slot();
+            let command = &mut ops.unsent(place).command;
+            if !session.next_command(command) {
+                break;
+            }
             if command.kernel() == ANSWER {
                 // It has no completion, so it needs no room for one: callers wait for it.
-                self.counters.commands += 1;
+                counters.commands += 1;
+                let command = *command;
                 self.answer(slot, &command);
                 continue;
             }
             if room == 0 {
-                session.stand_by(command);
+                session.stand_by(*command);
                 break;
             }
             room -= 1;
-            self.counters.commands += 1;
+            counters.commands += 1;
             session.out += 1;
-            self.command(slot, &command);
+            if let Err(status) = self.begin(slot, place) {
+                self.refuse_command(slot, place, status);
+            }
         }
         if let Some(session) = &mut self.sessions[usize::from(slot)] {
             session.commands.release();
@@ -70,78 +75,60 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    #[inline]
-    fn command(&mut self, session_slot: u16, command: &Command) {
-        let token = command.token.get();
-        match self.checked(session_slot, command) {
-            Ok(op) => {
-                let Some(slot) = self.ops.insert(op) else {
-                    let busy = Ending::failure(Status::Busy, Fate::NotExecuted);
-                    return self.post(session_slot, token, self.now, self.now, busy);
-                };
-                self.deadlines.set(u32::from(slot), op.deadline);
-                self.ops.enqueue(&mut self.links[usize::from(op.link)].waiting, slot);
-                self.touch_link(op.link);
-            }
-            Err(status) => {
-                self.counters.bad_commands += u64::from(status == Status::BadCommand);
-                let ending = Ending::failure(status, Fate::NotExecuted);
-                self.post(session_slot, token, self.now, self.now, ending);
-            }
-        }
+    #[cold]
+    fn refuse_command(&mut self, session: u16, place: u16, status: Status) {
+        let token = self.ops.unsent(place).command.token.get();
+        self.counters.bad_commands += u64::from(status == Status::BadCommand);
+        let ending = Ending::failure(status, Fate::NotExecuted);
+        self.post(session, token, self.now, self.now, ending);
     }
 
-    /// Makes an op of a command, every field of which may be anything.
+    /// Makes an op of the command at `place`, every field of which may be anything.
     #[inline]
-    fn checked(&mut self, session_slot: u16, command: &Command) -> Result<Op, Status> {
-        let session = self.sessions[usize::from(session_slot)].as_ref();
-        let session = session.ok_or(Status::BadCommand)?;
-        let remote_index = command.remote.get();
-        let remote = *session.remotes.get(usize::from(remote_index)).ok_or(Status::BadCommand)?;
-        let arguments = command.arguments().ok_or(Status::BadCommand)?;
+    fn begin(&mut self, session_slot: u16, place: u16) -> Result<(), Status> {
+        let Core { sessions, ops, links, .. } = self;
+        let session = sessions[usize::from(session_slot)].as_ref().ok_or(Status::BadCommand)?;
+        let command = &ops.unsent(place).command;
+        let (remote_index, kernel) = (command.remote.get(), command.kernel());
+        let remote = session.remotes.get(remote_index).ok_or(Status::BadCommand)?;
         let arena = session.arena.len();
         let fits = |offset: u32, length: u32| {
             length <= OP_BYTES_MAX && u64::from(offset) + u64::from(length) <= arena
         };
-        let (payload_offset, payload_length) =
-            (command.payload_offset.get(), command.payload_length.get());
-        let (reply_offset, reply_capacity) =
-            (command.reply_offset.get(), command.reply_capacity.get());
-        if !fits(payload_offset, payload_length) || !fits(reply_offset, reply_capacity) {
+        let payload_length = command.payload_length.get();
+        let are_valid = usize::from(command.argument_length) <= INLINE_ARGUMENT_BYTES
+            && fits(command.payload_offset.get(), payload_length)
+            && fits(command.reply_offset.get(), command.reply_capacity.get());
+        if !are_valid {
             return Err(Status::BadCommand);
         }
-        let kernel = command.kernel();
-        let one_packet = request_bytes(arguments.len(), payload_length as usize);
-        if kernel == KernelId::CALL && one_packet > self.config.packet_bytes - 64 {
-            return Err(Status::BadCommand);
+        let (rkey, mut link_slot) = (remote.rkey, remote.link);
+        // The flow may have ended since, and its place may serve another, even of the other direction.
+        let link = &links[usize::from(link_slot)];
+        if link.epoch != remote.epoch || link.state == LinkState::Vacant {
+            link_slot = self.reconnect(session_slot, remote_index)?;
         }
-        // The flow may have ended since, and its slot may serve another, even of the other direction.
-        let link = if self.links[usize::from(remote.link)].leads_to(remote.engine) {
-            remote.link
-        } else {
-            self.reconnect(session_slot, remote_index)?
-        };
-        let flags = CommandFlags::from_bits_truncate(command.flags);
-        let fence = flags.contains(CommandFlags::FENCE);
-        Ok(Op {
-            session: session_slot,
-            link,
-            token: command.token.get(),
-            kernel,
-            rkey: remote.rkey,
-            flags: if fence { RequestFlags::FENCE.bits() } else { 0 },
-            session_stream: command.stream.get(),
-            argument_length: command.argument_length,
-            arguments: command.arguments,
-            payload_offset,
-            payload_length,
-            reply_offset,
-            reply_capacity,
-            started: self.now,
-            issued: self.now,
-            deadline: self.now + Span::from_us(u64::from(command.budget_us.get())),
-            ..Op::vacant()
-        })
+        let Core { ops, links, deadlines, now, .. } = self;
+        if !ops.claim(place) {
+            return Err(Status::Busy);
+        }
+        let (op, unsent) = ops.both(place);
+        let command = &unsent.command;
+        op.token = command.token.get();
+        op.started = *now;
+        op.issued = *now;
+        op.reply_offset = command.reply_offset.get();
+        op.reply_capacity = command.reply_capacity.get();
+        op.session = session_slot;
+        op.link = link_slot;
+        op.kernel = kernel;
+        unsent.rkey = rkey;
+        unsent.payload_sent = 0;
+        unsent.deadline = *now + Span::from_us(u64::from(command.budget_us.get()));
+        deadlines.set(u32::from(place), unsent.deadline);
+        ops.enqueue(&mut links[usize::from(link_slot)].waiting, place);
+        self.touch_link(link_slot);
+        Ok(())
     }
 
     /// Puts ops of a flow into packets until there is no more, or no room.
@@ -160,27 +147,26 @@ impl<K: KernelSet> Core<K> {
     /// Puts the rest of one op into packets.
     #[inline]
     fn issue<P: Port>(&mut self, slot: u16, link_slot: u16, port: &mut P) -> Result<(), NoRoom> {
-        if self.ops.get(slot).state == OpState::Waiting {
-            self.claim_credit(slot, link_slot)?;
-        }
-        let id = self.ops.id(slot);
         let Core { endpoint, ops, links, sessions, protection, counters, now, .. } = self;
-        let (op, link) = (ops.get(slot), &mut links[usize::from(link_slot)]);
+        let id = ops.id(slot);
+        let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
         let Some(session) = &sessions[usize::from(op.session)] else { return Ok(()) };
-        let argument_length = usize::from(op.argument_length);
-        let overhead = frame::REQUEST_BYTES + padded(argument_length);
+        let command = &unsent.command;
+        let arguments = command.arguments().unwrap_or_default();
+        let payload_length = command.payload_length.get();
+        let overhead = frame::REQUEST_BYTES + padded(arguments.len());
         loop {
-            let rest = (op.payload_length - op.payload_sent) as usize;
-            let most = (link.packet_room() - overhead) & !7;
-            let here = link.room().saturating_sub(overhead) & !7;
-            let chunk = if rest <= most {
-                rest
-            } else if here >= FIRST_CHUNK_MIN {
-                here
-            } else {
-                most
-            };
-            let room = request_bytes(argument_length, chunk);
+            let rest = (payload_length - unsent.payload_sent) as usize;
+            let chunk = link.chunk(rest, overhead);
+            if op.state == OpState::Waiting {
+                let whole = request_bytes(arguments.len(), rest);
+                if op.kernel == KernelId::CALL && whole > link.packet_room() {
+                    self.end(slot, Ending::failure(Status::BadCommand, Fate::NotExecuted));
+                    return Ok(());
+                }
+                link.claim_credit(op, command, whole)?;
+            }
+            let room = request_bytes(arguments.len(), chunk);
             link.make_room(room, *now, endpoint, port, protection)?;
             if op.state == OpState::Waiting {
                 op.state = OpState::Out;
@@ -194,15 +180,15 @@ impl<K: KernelSet> Core<K> {
                 kernel: op.kernel,
                 stream: op.stream,
                 sequence: op.sequence,
-                flags: RequestFlags::from_bits_truncate(op.flags),
-                rkey: op.rkey,
-                budget_us: budget_us(op.deadline, *now),
+                flags: request_flags(command),
+                rkey: unsent.rkey,
+                budget_us: budget_us(unsent.deadline, *now),
                 reply_capacity: op.reply_capacity,
-                payload_length: op.payload_length,
-                payload_offset: op.payload_sent,
+                payload_length,
+                payload_offset: unsent.payload_sent,
             };
-            let payload_at = u64::from(op.payload_offset) + u64::from(op.payload_sent);
-            let arguments = &op.arguments[..argument_length];
+            let payload_at =
+                u64::from(command.payload_offset.get()) + u64::from(unsent.payload_sent);
             let written = write_request(link.tail(port), &request, arguments, chunk, |into| {
                 let is_read = session.arena.read(payload_at, into).is_ok();
                 assert!(is_read, "the payload's place is checked at pickup");
@@ -210,37 +196,11 @@ impl<K: KernelSet> Core<K> {
             assert_eq!(written, Some(room), "room was made for exactly this frame");
             link.fill(room);
             counters.requests_sent += 1;
-            op.payload_sent += chunk as u32;
-            if op.payload_sent == op.payload_length {
+            unsent.payload_sent += chunk as u32;
+            if unsent.payload_sent == payload_length {
                 return Ok(());
             }
         }
-    }
-
-    /// Whether an op may leave: a credit for it and for its reply, and a stream to travel in.
-    #[inline]
-    fn claim_credit(&mut self, slot: u16, link_slot: u16) -> Result<(), NoRoom> {
-        let (op, link) = (self.ops.get(slot), &mut self.links[usize::from(link_slot)]);
-        let flow = link.flow(&self.endpoint).ok_or(NoRoom)?;
-        let (op_credits, reply_credits_kib) = flow.credits();
-        let reply_bytes = link.reply_bytes_out + u64::from(op.reply_capacity);
-        // A single op may always ask for more than all credits: else it would wait for ever.
-        let fits = reply_bytes <= u64::from(reply_credits_kib) * 1024 || link.ops_out == 0;
-        if link.ops_out >= u32::from(op_credits) || !fits {
-            return Err(NoRoom);
-        }
-        op.stream = link.stream_for(op.session, op.session_stream).ok_or(NoRoom)?;
-        if !link.stream_has_room(op.stream) {
-            return Err(NoRoom);
-        }
-        // The target keeps what waits for a fence, one packet an op. A longer payload waits here.
-        let fence = op.flags & RequestFlags::FENCE.bits() != 0;
-        let one_packet = request_bytes(usize::from(op.argument_length), op.payload_length as usize);
-        let waits_here = fence && one_packet > link.packet_room();
-        if waits_here && link.out_in_stream(op.stream) > 0 {
-            return Err(NoRoom);
-        }
-        Ok(())
     }
 
     /// A reply, or a part of one, has arrived on a flow.
@@ -284,31 +244,35 @@ impl<K: KernelSet> Core<K> {
     /// Ends an op for good: its completion is posted, its credit is free again.
     #[inline]
     pub(super) fn end(&mut self, slot: u16, ending: Ending) {
-        let op = *self.ops.get(slot);
-        let link = &mut self.links[usize::from(op.link)];
-        self.ops.dequeue(&mut link.waiting, slot);
-        if op.state != OpState::Waiting {
+        let op = self.ops.get(slot);
+        let (state, link_slot) = (op.state, op.link);
+        let (session, token, started, issued) = (op.session, op.token, op.started, op.issued);
+        let link = &mut self.links[usize::from(link_slot)];
+        if state != OpState::Waiting {
             link.ops_out -= 1;
             link.reply_bytes_out -= u64::from(op.reply_capacity);
             link.end_in_stream(op.stream, op.sequence);
-            if link.waiting.first().is_some() {
-                self.touch_link(op.link);
-            }
+        }
+        self.ops.dequeue(&mut link.waiting, slot);
+        if link.waiting.first().is_some() {
+            self.touch_link(link_slot);
         }
         self.ops.remove(slot);
-        if op.state != OpState::Abandoned {
+        if state != OpState::Abandoned {
             self.deadlines.lift(u32::from(slot));
-            self.post(op.session, op.token, op.started, op.issued, ending);
+            self.post(session, token, started, issued, ending);
         }
     }
 
     /// Posts the completion of an op that has already left, whose credit the target still holds.
     fn abandon(&mut self, slot: u16, ending: Ending) {
-        let op = *self.ops.get(slot);
-        self.ops.dequeue(&mut self.links[usize::from(op.link)].waiting, slot);
-        self.ops.get(slot).state = OpState::Abandoned;
+        let op = self.ops.get(slot);
+        op.state = OpState::Abandoned;
+        let (link, session, token) = (op.link, op.session, op.token);
+        let (started, issued) = (op.started, op.issued);
+        self.ops.dequeue(&mut self.links[usize::from(link)].waiting, slot);
         self.deadlines.lift(u32::from(slot));
-        self.post(op.session, op.token, op.started, op.issued, ending);
+        self.post(session, token, started, issued, ending);
     }
 
     /// Stages a completion for a session.
@@ -319,6 +283,7 @@ impl<K: KernelSet> Core<K> {
         if !session.dirty {
             self.dirty_sessions.push(slot as u16);
         }
+        let total_delay = self.now.since(started);
         session.complete(&Completion {
             token: token.into(),
             status: ending.status.code().into(),
@@ -326,11 +291,12 @@ impl<K: KernelSet> Core<K> {
             reserved: 0,
             length: ending.length.into(),
             issue_delay_ns: issued.since(started).saturated_ns().into(),
-            total_delay_ns: self.now.since(started).saturated_ns().into(),
+            total_delay_ns: total_delay.saturated_ns().into(),
             service_ns: ending.service_ns.into(),
             reserved_too: 0.into(),
         });
         self.counters.completions += 1;
+        self.counters.completion_ns += total_delay.as_ns();
     }
 
     /// An op's deadline has passed.
@@ -368,6 +334,11 @@ impl<K: KernelSet> Core<K> {
             link.release_streams(session);
         }
     }
+}
+
+fn request_flags(command: &Command) -> RequestFlags {
+    let fence = CommandFlags::from_bits_truncate(command.flags).contains(CommandFlags::FENCE);
+    if fence { RequestFlags::FENCE } else { RequestFlags::empty() }
 }
 
 /// What is left until a deadline, in microseconds, at least one.

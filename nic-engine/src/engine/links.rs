@@ -9,9 +9,14 @@ use nic_transport::{Endpoint, Flow, FlowHandle, FrameId, Protection};
 use nic_wire::Time;
 use nic_wire::frame::write_pad;
 use nic_wire::packet::HEADER_BYTES;
+use nic_wire::session::{Command, CommandFlags};
 
-use super::ops::OpQueue;
+use super::ops::{Op, OpQueue};
 use super::streams::{Progress, Streams};
+
+/// What needs several packets does not begin in the rest of one that has less than this left, in
+/// bytes.
+const FIRST_CHUNK_MIN: usize = 256;
 
 /// Where a flow stands, as the op layer cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) struct IssuedStream {
 pub(super) struct Link {
     pub(super) state: LinkState,
     pub(super) handle: Option<FlowHandle>,
+    /// Goes up with each flow that begins in this place.
+    pub(super) epoch: u32,
     /// Whether this engine issues ops on it, or answers them.
     pub(super) initiates: bool,
     /// Where its peer was asked for: the key under which sessions share it.
@@ -50,10 +57,13 @@ pub(super) struct Link {
     /// Ops out, and bytes of reply that they may bring.
     pub(super) ops_out: u32,
     pub(super) reply_bytes_out: u64,
+    /// Initiator: ops, and KiB of their replies, that the target allows to have out.
+    pub(super) credits: (u16, u32),
     /// Initiator: ops with something still to be put into packets.
     pub(super) waiting: OpQueue,
-    /// Initiator: the streams in use.
+    /// Initiator: the streams in use, and which was used last.
     issued: Vec<IssuedStream>,
+    last_issued: u16,
     /// Target: what has finished.
     pub(super) streams: Streams,
     /// Target: entries of the target's table whose reply is ready, in the order in which they ended.
@@ -62,6 +72,8 @@ pub(super) struct Link {
     pub(super) held: u32,
     /// Target: how many others have not been answered.
     pub(super) in_hand: u32,
+    /// When its state became what it is.
+    pub(super) since: Time,
     /// Initiator: when the peer was last heard, or last asked whether it is there.
     pub(super) heard: Time,
     /// Initiator: whether the peer is to be asked.
@@ -88,6 +100,7 @@ impl Link {
         Link {
             state: LinkState::Vacant,
             handle: None,
+            epoch: 0,
             initiates: false,
             asked: nowhere,
             to: nowhere,
@@ -95,12 +108,15 @@ impl Link {
             packet_bytes: 0,
             ops_out: 0,
             reply_bytes_out: 0,
+            credits: (0, 0),
             waiting: OpQueue::EMPTY,
             issued: Vec::new(),
+            last_issued: 0,
             streams: Streams::new(),
             replies: VecDeque::with_capacity(target_ops),
             held: 0,
             in_hand: 0,
+            since: Time::ZERO,
             heard: Time::ZERO,
             asks: false,
             sent: false,
@@ -111,6 +127,7 @@ impl Link {
     /// Begins anew for a flow of a slot.
     pub(super) fn begin(&mut self, handle: FlowHandle, initiates: bool, to: SocketAddr) {
         self.handle = Some(handle);
+        self.epoch = self.epoch.wrapping_add(1);
         self.initiates = initiates;
         self.asked = to;
         self.to = to;
@@ -128,7 +145,6 @@ impl Link {
     }
 
     /// Whether this engine issues ops to `engine` on it.
-    #[inline]
     pub(super) fn leads_to(&self, engine: SocketAddr) -> bool {
         self.state != LinkState::Vacant && self.initiates && self.asked == engine
     }
@@ -147,22 +163,32 @@ impl Link {
 
     /// The flow's stream for a session's stream. One with nothing out may change hands: its numbers
     /// just go on. `None` if all have ops out.
+    #[inline]
     pub(super) fn stream_for(&mut self, session: u16, stream: u16) -> Option<u16> {
         let owner = Some((session, stream));
+        let last = self.issued.get(usize::from(self.last_issued));
+        if last.is_none_or(|issued| issued.owner != owner) {
+            self.last_issued = self.find_stream(owner)?;
+        }
+        Some(self.last_issued)
+    }
+
+    fn find_stream(&mut self, owner: Option<(u16, u16)>) -> Option<u16> {
         if let Some(found) = self.issued.iter().position(|issued| issued.owner == owner) {
             return Some(found as u16);
         }
-        if let Some(vacant) = self.issued.iter().position(|issued| issued.owner.is_none()) {
-            self.issued[vacant].owner = owner;
-            return Some(vacant as u16);
-        }
-        if self.issued.len() < Streams::MAX {
-            self.issued.push(IssuedStream { owner, next: 0, out: 0, progress: Progress::new() });
-            return Some(self.issued.len() as u16 - 1);
-        }
-        let idle = self.issued.iter().position(|issued| issued.out == 0)?;
-        self.issued[idle].owner = owner;
-        Some(idle as u16)
+        let may_add = self.issued.len() < Streams::MAX;
+        let place = match self.issued.iter().position(|issued| issued.owner.is_none()) {
+            Some(vacant) => vacant,
+            None if may_add => {
+                let progress = Progress::new();
+                self.issued.push(IssuedStream { owner, next: 0, out: 0, progress });
+                self.issued.len() - 1
+            }
+            None => self.issued.iter().position(|issued| issued.out == 0)?,
+        };
+        self.issued[place].owner = owner;
+        Some(place as u16)
     }
 
     /// Numbers the next op of a stream.
@@ -204,6 +230,45 @@ impl Link {
                 issued.owner = None;
             }
         }
+    }
+
+    /// How much of `rest` bytes goes into the next frame, whose other parts take `overhead` bytes.
+    #[inline]
+    pub(super) fn chunk(&self, rest: usize, overhead: usize) -> usize {
+        let most = (self.packet_room() - overhead) & !7;
+        if rest <= most {
+            return rest;
+        }
+        let here = self.room().saturating_sub(overhead) & !7;
+        if here >= FIRST_CHUNK_MIN { here } else { most }
+    }
+
+    /// Whether an op may leave: a credit for it and for its reply, and a stream to travel in.
+    /// `whole`: the length of a frame that has all of it.
+    #[inline]
+    pub(super) fn claim_credit(
+        &mut self,
+        op: &mut Op,
+        command: &Command,
+        whole: usize,
+    ) -> Result<(), NoRoom> {
+        let (op_credits, reply_credits_kib) = self.credits;
+        let reply_bytes = self.reply_bytes_out + u64::from(op.reply_capacity);
+        // A single op may always ask for more than all credits: else it would wait for ever.
+        let fits = reply_bytes <= u64::from(reply_credits_kib) * 1024 || self.ops_out == 0;
+        if self.ops_out >= u32::from(op_credits) || !fits {
+            return Err(NoRoom);
+        }
+        op.stream = self.stream_for(op.session, command.stream.get()).ok_or(NoRoom)?;
+        if !self.stream_has_room(op.stream) {
+            return Err(NoRoom);
+        }
+        // The target keeps what waits for a fence, one packet an op. A longer payload waits here.
+        let fence = command.flags & CommandFlags::FENCE.bits() != 0;
+        if fence && whole > self.packet_room() && self.out_in_stream(op.stream) > 0 {
+            return Err(NoRoom);
+        }
+        Ok(())
     }
 
     /// How many bytes of frames still fit the packet being filled; 0 if there is none.

@@ -13,7 +13,9 @@ mod forward;
 mod holds;
 mod initiator;
 mod links;
+mod live;
 mod ops;
+mod remotes;
 mod session;
 mod streams;
 mod target;
@@ -22,11 +24,12 @@ mod wheel;
 mod work;
 
 pub use config::EngineConfig;
-pub use counters::Counters;
+pub use counters::{Counters, Metric, MetricKind};
 pub use forward::{Forwarded, Neighbours};
 pub use initiator::OP_BYTES_MAX;
+pub use live::{Live, LiveFlow, LiveOp, LiveRequest, LiveSession, LiveState, Oldest};
 pub use session::SessionError;
-pub use work::{Answer, Answered, ClientId, Refusal, Released, SessionParts, Work};
+pub use work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionParts, Work};
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -119,6 +122,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             answers: VecDeque::with_capacity(64),
             counters: Counters::default(),
             next_ask: now,
+            owes_pass: false,
             now,
             config,
         };
@@ -155,6 +159,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     #[inline]
     pub fn poll(&mut self, now: Time) -> Turn {
         self.account(now);
+        self.core.memory.notice_faults();
         let has_commands = self.core.commands_wait();
         // Commands need not wait for a system call that will most likely find nothing, if the turn
         // before has asked.
@@ -165,6 +170,15 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             self.last_turn_was_busy = false;
             return Turn { busy: false };
         }
+        if taken > 0 && !has_commands && !self.core.owes_pass && self.core.executor.is_idle() {
+            // Only replies and acks: who waits for them need not wait for what is left to do,
+            // which the next turn does.
+            self.core.owes_pass = true;
+            self.core.publish();
+            self.last_turn_was_busy = true;
+            return Turn { busy: true };
+        }
+        self.core.owes_pass = false;
         self.core.pickup();
         self.core.execute();
         self.core.transmit(&mut self.port);
@@ -221,7 +235,10 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     /// on [`Engine::wait_descriptor`] and its doorbell until [`Engine::next_timeout`]; afterwards
     /// [`Engine::end_wait`]. False: there is work.
     pub fn prepare_wait(&mut self) -> bool {
-        let mut may_sleep = self.neighbours.prepare_wait() && self.core.touched.is_empty();
+        let is_done = self.core.touched.is_empty()
+            && !self.core.owes_pass
+            && !self.core.endpoint.wants_control();
+        let mut may_sleep = self.neighbours.prepare_wait() && is_done;
         for slot in &self.core.open_sessions {
             if let Some(session) = &mut self.core.sessions[usize::from(*slot)] {
                 may_sleep &= session.prepare_sleep();
@@ -277,34 +294,12 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let port = self.port.counters();
         let flows = self.core.endpoint.counters();
         Counters {
-            packets_sent: port.transmitted_packets,
-            packets_received: port.received_packets,
-            bytes_sent: port.transmitted_bytes,
-            bytes_received: port.received_bytes,
-            send_calls: port.transmit_calls,
-            receive_calls: port.receive_calls,
-            empty_polls: port.empty_polls,
-            retransmissions: flows.flows.retransmissions_fast
-                + flows.flows.retransmissions_probe
-                + flows.flows.retransmissions_timeout,
-            lone_acks: flows.flows.lone_acks_sent,
-            lone_probes: flows.flows.lone_probes_sent,
-            duplicates: flows.flows.duplicates,
-            corrupted_packets: flows.drops.not_authentic,
-            malformed_packets: flows.drops.malformed,
-            foreign_versions: flows.drops.version,
-            dropped_packets: flows.drops.unknown_flow
-                + flows.drops.wrong_address
-                + flows.drops.out_of_window
-                + flows.drops.impossible_ack
-                + flows.drops.stale_handshake
-                + flows.drops.unbelievable_reset
-                + flows.drops.no_room,
             flows: self.core.endpoint.flows() as u64,
             sessions: self.core.open_sessions.len() as u64,
             ops_out: self.core.ops.live() as u64,
             ops_in: self.core.target.live() as u64,
             ..self.core.counters
         }
+        .joined(&port, &flows)
     }
 }

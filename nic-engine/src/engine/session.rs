@@ -3,27 +3,17 @@
 //! Nothing found there is believed: slots are copied once and the copy is checked; the geometry is
 //! the engine's own copy; ring words are checked by the cursors.
 
-use std::net::SocketAddr;
-
-use nic_shm::{Consumer, Doorbell, Producer, RacyMem, RingError, RingLayout};
-use nic_wire::Rkey;
+use nic_shm::{Consumer, Producer, RacyMem, RingError, RingLayout};
 use nic_wire::session::{BadGeometry, Command, Completion, Geometry, Receive};
 use zerocopy::IntoBytes;
+
+use super::live::LiveSession;
+use super::remotes::Remotes;
+use super::work::Bells;
 
 const COMMAND_BYTES: usize = size_of::<Command>();
 const COMPLETION_BYTES: usize = size_of::<Completion>();
 const RECEIVE_BYTES: usize = size_of::<Receive>();
-
-/// A way to a region of another host.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote {
-    /// The target engine's address, to open the flow anew when it was lost.
-    pub(super) engine: SocketAddr,
-    /// The flow in use.
-    pub(super) link: u16,
-    /// The right to the region.
-    pub(super) rkey: Rkey,
-}
 
 /// One thread's queues.
 pub(super) struct Session {
@@ -38,8 +28,9 @@ pub(super) struct Session {
     free_buffers: Vec<u32>,
     /// Which buffers the application has.
     lent: Vec<bool>,
-    doorbell: Option<Doorbell>,
-    pub(super) remotes: Vec<Remote>,
+    bells: Option<Bells>,
+    /// Its ways to regions of other hosts.
+    pub(super) remotes: Remotes,
     /// A command taken for which there was no room.
     standing_by: Option<Command>,
     /// Ops taken whose completion is not yet staged.
@@ -69,15 +60,12 @@ pub enum SessionError {
 }
 
 impl Session {
-    /// The most ways to other hosts that a session opens.
-    pub(super) const REMOTES_MAX: usize = 1024;
-
     /// Lays out new session memory and writes its header, the magic last.
     pub(super) fn format(
         client: u16,
         memory: &RacyMem,
         geometry: Geometry,
-        doorbell: Option<Doorbell>,
+        bells: Option<Bells>,
     ) -> Result<Self, SessionError> {
         let places = geometry.places()?;
         let ring = |at: u64, entries: u32, entry: usize| -> Result<_, SessionError> {
@@ -109,14 +97,20 @@ impl Session {
             receive_buffer_bytes: geometry.receive_buffer_bytes,
             free_buffers: (0..buffers).rev().collect(),
             lent: vec![false; buffers as usize],
-            doorbell,
-            remotes: Vec::with_capacity(16),
+            bells,
+            remotes: Remotes::new(),
             standing_by: None,
             out: 0,
             depth: geometry.depth,
             dirty: false,
             violated: false,
         })
+    }
+
+    /// What is told of it to who asks.
+    pub(super) fn live(&self, session: u16) -> LiveSession {
+        let Session { client, depth, violated, out, .. } = *self;
+        LiveSession { session, client, ops: out, depth, violated }
     }
 
     /// How many more commands may be taken: every op taken has a place for its completion.
@@ -141,10 +135,19 @@ impl Session {
         }
     }
 
-    /// The next command: the one that stands by, or one from the ring.
+    /// Copies the next command to `into`: the one that stands by, or one from the ring. False if
+    /// there is none.
     #[inline]
-    pub(super) fn next_command(&mut self) -> Option<Command> {
-        self.standing_by.take().or_else(|| self.take())
+    pub(super) fn next_command(&mut self, into: &mut Command) -> bool {
+        if let Some(command) = self.standing_by.take() {
+            *into = command;
+            return true;
+        }
+        let bytes: &mut [u8; COMMAND_BYTES] = zerocopy::transmute_mut!(into);
+        self.commands.take(bytes).unwrap_or_else(|_| {
+            self.violated = true;
+            false
+        })
     }
 
     /// Keeps a command for which there is no room until the application takes completions.
@@ -156,21 +159,6 @@ impl Session {
     /// command, but not for completions that the application takes.
     pub(super) fn prepare_sleep(&mut self) -> bool {
         self.violated || (self.standing_by.is_none() && self.commands.prepare_sleep())
-    }
-
-    /// Takes the next command.
-    #[inline]
-    fn take(&mut self) -> Option<Command> {
-        let mut command = zerocopy::FromZeros::new_zeroed();
-        let bytes: &mut [u8; COMMAND_BYTES] = zerocopy::transmute_mut!(&mut command);
-        match self.commands.take(bytes) {
-            Ok(true) => Some(command),
-            Ok(false) => None,
-            Err(_) => {
-                self.violated = true;
-                None
-            }
-        }
     }
 
     /// Stages a completion; published at the end of the turn.
@@ -240,9 +228,8 @@ impl Session {
         self.dirty = false;
         // Both rings are asked: either may be slept on.
         let wanted = self.completions.publish() | self.receives.publish();
-        if let (true, Some(doorbell)) = (wanted, &self.doorbell) {
-            // A doorbell that cannot be rung belongs to an application that is gone.
-            let _ = doorbell.ring();
+        if let (true, Some(bells)) = (wanted, &self.bells) {
+            bells.application.ring();
         }
         wanted
     }

@@ -1,6 +1,7 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
+mod live;
 
 use nic_kernels::mapped::MappedMemory;
 use nic_kernels::{Executor, Invocation, KernelSet, Memory, SlotId};
@@ -15,10 +16,6 @@ use super::initiator::OP_BYTES_MAX;
 use super::links::{Link, NoRoom};
 use super::session::Session;
 use super::wheel::Wheel;
-
-/// A reply that needs several packets does not begin in the rest of one that has less than this
-/// left, in bytes.
-const FIRST_SEGMENT_MIN: usize = 256;
 
 /// What produces an op's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +35,11 @@ struct TargetOp {
     link: u16,
     /// The flow has ended; nobody waits for the reply.
     orphaned: bool,
+    kernel: KernelId,
     /// The reply is ready, wholly or (a range) to be fetched.
     ready: bool,
+    /// The reply has yet to be read: what a fence holds back could change it.
+    unread: bool,
     op: OpId,
     stream: u16,
     sequence: u32,
@@ -72,7 +72,9 @@ impl TargetTable {
             generation: 0,
             link: 0,
             orphaned: false,
+            kernel: KernelId(0),
             ready: false,
+            unread: false,
             op: OpId::from_raw(0),
             stream: 0,
             sequence: 0,
@@ -113,6 +115,7 @@ impl TargetTable {
         op.live = true;
         op.link = link;
         op.orphaned = false;
+        op.kernel = request.kernel;
         op.ready = false;
         op.op = request.op;
         op.stream = request.stream;
@@ -192,7 +195,8 @@ impl TargetTable {
     }
 }
 
-/// Queues the reply of an op that has ended, and lets the fences behind it know.
+/// Queues the reply of an op that has ended, and unless it has yet to be read, lets the fences behind
+/// it know.
 #[inline]
 pub(super) fn answer_ready(
     target: &mut TargetTable,
@@ -203,6 +207,7 @@ pub(super) fn answer_ready(
 ) {
     let op = &mut target.ops[index as usize];
     op.ready = true;
+    op.unread = op.total > 0;
     match (op.status, op.fate) {
         (Status::Ok | Status::Continues, _) => counters.executed += 1,
         (_, Fate::NotExecuted) => counters.refused += 1,
@@ -212,7 +217,7 @@ pub(super) fn answer_ready(
         target.ended_orphans.push(index);
         return;
     }
-    if link.streams.finish(op.stream, op.sequence).is_err() {
+    if !op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
         counters.malformed_frames += 1;
     }
     link.replies.push_back(index);
@@ -404,7 +409,11 @@ impl<K: KernelSet> Core<K> {
     pub(super) fn reply_all<P: Port>(&mut self, link: u16, port: &mut P) -> Result<(), NoRoom> {
         while let Some(&index) = self.links[usize::from(link)].replies.front() {
             self.write_reply(index, link, port)?;
-            self.links[usize::from(link)].replies.pop_front();
+            let (op, link) = (&self.target.ops[index as usize], &mut self.links[usize::from(link)]);
+            if op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
+                self.counters.malformed_frames += 1;
+            }
+            link.replies.pop_front();
             self.let_go(index);
         }
         Ok(())
@@ -417,15 +426,7 @@ impl<K: KernelSet> Core<K> {
         let (op, link) = (&mut target.ops[index as usize], &mut links[usize::from(link)]);
         loop {
             let rest = (op.total - op.sent) as usize;
-            let most = (link.packet_room() - REPLY_BYTES) & !7;
-            let here = link.room().saturating_sub(REPLY_BYTES) & !7;
-            let part = if rest <= most {
-                rest
-            } else if here >= FIRST_SEGMENT_MIN {
-                here
-            } else {
-                most
-            };
+            let part = link.chunk(rest, REPLY_BYTES);
             let room = frame::reply_bytes(part);
             link.make_room(room, self.now, endpoint, port, protection)?;
             let reply = op.reply_frame(self.now);

@@ -42,8 +42,8 @@ impl<K: KernelSet> Core<K> {
             (true, _) => self.issue_all(slot, port),
             (false, false) => self.reply_all(slot, port),
             (false, true) => {
-                let started = self.release_fences(slot);
-                self.reply_all(slot, port).and(started)
+                let answered = self.reply_all(slot, port);
+                answered.and(self.release_fences(slot))
             }
         };
         if outcome.is_err() {
@@ -111,10 +111,11 @@ impl<K: KernelSet> Core<K> {
             return;
         }
         let mut packet = [0; CONTROL_BYTES_MAX];
-        while let Some((length, to)) =
-            self.endpoint.poll_control(self.now, &mut packet, &mut self.protection)
+        // Without a frame they wait: repetitions could find the frames taken just the same.
+        while port.available(Share::Control) > 0
+            && let Some((length, to)) =
+                self.endpoint.poll_control(self.now, &mut packet, &mut self.protection)
         {
-            // Without a frame the packet is lost; the handshake repeats it.
             let Some(frame) = port.allocate(Share::Control) else { return };
             port.bytes_mut(frame)[..length].copy_from_slice(&packet[..length]);
             port.submit(frame, length, to);

@@ -7,13 +7,24 @@
 use std::net::SocketAddr;
 
 use nic_kernels::Access;
-use nic_shm::{Doorbell, RacyMem};
+use nic_shm::{RacyMem, WakeSender, WatchedDoorbell};
 use nic_wire::session::Geometry;
 use nic_wire::{Rkey, Status};
+
+use super::live::Live;
 
 /// Names an application within an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientId(pub u16);
+
+/// An engine's ends of a session's bells.
+#[derive(Debug)]
+pub struct Bells {
+    /// Rung when the application sleeps.
+    pub application: WakeSender,
+    /// Rung by the application when the engine sleeps; watched as long as the session is open.
+    pub engine: WatchedDoorbell,
+}
 
 /// One piece of control work.
 #[derive(Debug)]
@@ -33,8 +44,8 @@ pub enum Work {
         memory: RacyMem,
         /// The sizes.
         geometry: Geometry,
-        /// Rung when the application sleeps; none if it drives the engine itself.
-        doorbell: Option<Doorbell>,
+        /// How the two wake each other; none if the application drives the engine itself.
+        bells: Option<Bells>,
     },
     /// End a session; its ops end as cancelled.
     CloseSession {
@@ -101,6 +112,20 @@ pub enum Work {
         /// The right to the region.
         rkey: Rkey,
     },
+    /// Give ways to regions of other hosts back.
+    Disconnect {
+        /// Whose.
+        client: ClientId,
+        /// The session that used them.
+        session: u32,
+        /// From [`Answer::Connected`].
+        remotes: Vec<u16>,
+    },
+    /// Tell what is live.
+    Look {
+        /// Where to write it: it has room already, so that the engine need not make any.
+        live: Box<Live>,
+    },
 }
 
 /// What became of a piece of work.
@@ -116,6 +141,8 @@ pub enum Answer {
     Exported(Rkey),
     /// To [`Work::Connect`].
     Connected(u16),
+    /// To [`Work::Look`].
+    Seen(Box<Live>),
     /// Done; what is inside is the asker's to drop.
     Released(Vec<Released>),
     /// Not done.

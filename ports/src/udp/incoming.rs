@@ -1,17 +1,15 @@
 //! Packets on their way from the kernel: how many to ask for, and cutting what arrived in one
 //! piece.
 //!
-//! A packet that travels alone is fetched by `recvfrom`, the cheapest call. It cannot say how a
-//! coalesced message was put together, so the socket does not coalesce until packets come in
-//! bursts, and stops when they have come singly for long.
+//! Packets say how long they are, so a coalesced run can be cut without the control message that
+//! only `recvmsg` brings, and a packet that travels alone is fetched by `recvfrom`, the cheapest
+//! call, even while the socket coalesces.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 
-use nic_wire::packet::MAX_PACKET_BYTES;
+use nic_wire::packet::{MAX_PACKET_BYTES, first_length};
 
 use super::slots::{Message, Slots};
-use super::socket;
 use crate::lending::Lending;
 use crate::{Burst, PortCounters, Received};
 
@@ -26,23 +24,6 @@ const PLAIN_BYTES: usize = 4096;
 /// How many full polls in a row it takes to ask for more, at least and at most.
 const PATIENCE_MIN: u32 = 2;
 const PATIENCE_MAX: u32 = 64;
-/// After how many single packets in a row coalescing stops.
-const SINGLES_MAX: u32 = 1024;
-/// How many polls must then find nothing before no coalesced message can be left.
-const EMPTY_POLLS_AFTER: u32 = 16;
-
-/// Whether the kernel hands over runs of packets in one piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coalescing {
-    /// It must not, or cannot.
-    Never,
-    /// It could, but packets come singly.
-    Off,
-    /// It does.
-    On,
-    /// It was told to stop; so many polls have found nothing since.
-    Ending(u32),
-}
 
 /// Receives into [`Slots`] and keeps track of what is lent.
 pub(super) struct Incoming {
@@ -53,23 +34,21 @@ pub(super) struct Incoming {
     /// The first lent buffer that has not been delivered whole, and how far it has.
     undelivered: usize,
     undelivered_offset: usize,
-    coalescing: Coalescing,
     /// How many messages the next call asks for.
     ambition: usize,
     /// How many calls in a row brought all that they asked for.
     full_polls: u32,
     /// How many of those it takes to ask for more.
     patience: u32,
-    /// How many packets in a row came singly.
-    singles: u32,
 }
 
 impl Incoming {
-    /// For a socket in this state.
-    pub(super) fn new(coalescing: Coalescing) -> Self {
-        let (buffers, buffer_bytes) = match coalescing {
-            Coalescing::Never => (PLAIN_BUFFERS, PLAIN_BYTES),
-            _ => (COALESCED_BUFFERS, COALESCED_BYTES),
+    /// For a socket that coalesces, or does not.
+    pub(super) fn new(coalesces: bool) -> Self {
+        let (buffers, buffer_bytes) = if coalesces {
+            (COALESCED_BUFFERS, COALESCED_BYTES)
+        } else {
+            (PLAIN_BUFFERS, PLAIN_BYTES)
         };
         Incoming {
             slots: Slots::new(buffers, buffer_bytes),
@@ -77,11 +56,9 @@ impl Incoming {
             messages: vec![None; buffers],
             undelivered: 0,
             undelivered_offset: 0,
-            coalescing,
             ambition: 1,
             full_polls: 0,
             patience: PATIENCE_MIN,
-            singles: 0,
         }
     }
 
@@ -108,12 +85,6 @@ impl Incoming {
             }
         }
         self.deliver(burst, counters)
-    }
-
-    /// Whether the kernel coalesces now.
-    #[cfg(test)]
-    pub(super) fn coalescing(&self) -> Coalescing {
-        self.coalescing
     }
 
     /// Whether packets that have arrived wait for a burst with room.
@@ -147,8 +118,7 @@ impl Incoming {
         counters: &mut PortCounters,
     ) -> bool {
         let first = self.lending.next();
-        let alone = matches!(self.coalescing, Coalescing::Never | Coalescing::Off) && wanted == 1;
-        let fetched = if alone {
+        let fetched = if wanted == 1 {
             self.slots.fetch_alone(socket, first).map(|message| {
                 self.messages[first] = judge(message, counters);
                 1
@@ -165,13 +135,15 @@ impl Incoming {
                 counters.receive_calls += 1;
                 self.lending.take(messages);
                 self.adapt(wanted, messages);
-                if !alone {
-                    self.follow_bursts(socket, first, messages);
-                }
                 true
             }
             Err(error) => {
-                self.after_nothing(wanted, &error, counters);
+                self.adapt(wanted, 0);
+                if error.raw_os_error() == Some(libc::EAGAIN) {
+                    counters.empty_polls += 1;
+                } else {
+                    counters.receive_errors += 1;
+                }
                 false
             }
         }
@@ -201,44 +173,6 @@ impl Incoming {
         }
     }
 
-    /// Has the kernel coalesce when packets come in bursts, and stop when they have not for long.
-    /// If it refuses, all goes on as it is.
-    #[inline]
-    fn follow_bursts(&mut self, socket: BorrowedFd<'_>, first: usize, messages: usize) {
-        let is_run = |message: &Option<Message>| {
-            message.is_some_and(|message| message.segment_bytes < message.bytes)
-        };
-        let burst = messages > 1 || is_run(&self.messages[first]);
-        self.singles = if burst { 0 } else { self.singles + 1 };
-        let stop = self.singles >= SINGLES_MAX;
-        let next = match self.coalescing {
-            Coalescing::Off | Coalescing::Ending(_) if burst => Coalescing::On,
-            Coalescing::On if stop => Coalescing::Ending(0),
-            _ => return,
-        };
-        self.singles = 0;
-        if socket::coalesce(socket, next == Coalescing::On).is_ok() {
-            self.coalescing = next;
-        }
-    }
-
-    /// Counts a poll that brought nothing.
-    #[inline]
-    fn after_nothing(&mut self, wanted: usize, error: &io::Error, counters: &mut PortCounters) {
-        self.adapt(wanted, 0);
-        if error.raw_os_error() != Some(libc::EAGAIN) {
-            counters.receive_errors += 1;
-            return;
-        }
-        counters.empty_polls += 1;
-        if let Coalescing::Ending(empty_polls) = &mut self.coalescing {
-            *empty_polls += 1;
-            if *empty_polls == EMPTY_POLLS_AFTER {
-                self.coalescing = Coalescing::Off;
-            }
-        }
-    }
-
     /// Cuts arrived messages into packets, as many as the burst has room for.
     #[inline]
     fn deliver(&mut self, burst: &mut Burst, counters: &mut PortCounters) -> usize {
@@ -248,8 +182,10 @@ impl Incoming {
                 self.next_message();
                 continue;
             };
-            let offset = self.undelivered_offset;
-            let length = message.segment_bytes.min(message.bytes - offset);
+            let (offset, rest) = (self.undelivered_offset, message.bytes - self.undelivered_offset);
+            // What does not say how long it is goes on whole: the engine will tell why it is none.
+            let run = self.slots.bytes(self.undelivered, offset, rest);
+            let length = first_length(run).unwrap_or(rest);
             if let (Some(from), true) = (message.from, length <= MAX_PACKET_BYTES) {
                 burst.push(Received {
                     buffer: self.undelivered as u32,

@@ -3,8 +3,7 @@
 //! Runs of packets of equal length to one peer leave as one message, which the kernel or the
 //! device cuts (UDP_SEGMENT, GSO), and arrive as one, which the port cuts (UDP_GRO). That divides
 //! the kernel's cost per packet by the length of the run: on the loopback 1400 B packets move
-//! several times faster than one by one. A packet that travels alone takes the plainest calls,
-//! and the socket does not coalesce until packets come in bursts.
+//! several times faster than one by one. A packet that travels alone takes the plainest calls.
 
 mod error;
 mod incoming;
@@ -12,7 +11,7 @@ mod name;
 #[allow(unsafe_code)] // sendto, sendmsg and sendmmsg from frames
 mod outgoing;
 mod probe;
-#[allow(unsafe_code)] // recvfrom, recvmsg and recvmmsg into buffers and headers that persist
+#[allow(unsafe_code)] // recvfrom and recvmmsg into buffers and headers that persist
 mod slots;
 #[allow(unsafe_code)] // setsockopt for options that rustix has no name for
 mod socket;
@@ -26,7 +25,7 @@ use nic_transport::{FrameId, Frames};
 use nic_wire::packet::MAX_PACKET_BYTES;
 
 pub use self::error::UdpError;
-use self::incoming::{Coalescing, Incoming};
+use self::incoming::Incoming;
 use self::outgoing::Outgoing;
 use self::probe::{Missing, Offloads, is_refusal, probe};
 use self::socket::Socket;
@@ -96,17 +95,14 @@ impl UdpPort {
         if !config.coalescing {
             offloads.coalescing = off("gro");
         } else if offloads.coalescing.is_none() {
-            offloads.coalescing = can_coalesce(socket.descriptor.as_fd());
+            offloads.coalescing = coalesce(socket.descriptor.as_fd());
         }
-        let coalescing = match offloads.coalescing {
-            None => Coalescing::Off,
-            Some(_) => Coalescing::Never,
-        };
+        let coalesces = offloads.coalescing.is_none();
         Ok(UdpPort {
             local: socket.local,
             queue: TransmitQueue::new(pool.frames() as usize),
             outgoing: Outgoing::new(&socket.local),
-            incoming: Incoming::new(coalescing),
+            incoming: Incoming::new(coalesces),
             capabilities: capabilities(&config, &socket, offloads),
             counters: PortCounters::default(),
             socket: socket.descriptor,
@@ -188,10 +184,9 @@ impl UdpPort {
     }
 }
 
-/// Why this socket cannot coalesce, if so. Switching it on for the first time patches the kernel,
-/// which takes long; later, while packets flow, it is quick.
-fn can_coalesce(socket: BorrowedFd<'_>) -> Missing {
-    let error = socket::coalesce(socket, true).and_then(|()| socket::coalesce(socket, false)).err();
+/// Has the kernel coalesce. Why it cannot, if so.
+fn coalesce(socket: BorrowedFd<'_>) -> Missing {
+    let error = socket::coalesce(socket).err();
     error.map(|error| Cow::from(format!("gro off: the socket refuses UDP_GRO ({error})")))
 }
 

@@ -5,9 +5,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
+use nic_wire::ConnectionId;
+use nic_wire::packet::{PacketHeader, PacketKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::incoming::{Coalescing, Incoming};
+use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::socket::{self, Socket};
 use crate::pool::{FramePool, PoolConfig};
@@ -41,7 +43,7 @@ pub(super) fn probe(family: &SocketAddr) -> Offloads {
     let Ok((sender, receiver)) = pair else {
         return Offloads { segmentation: None, coalescing: None };
     };
-    let coalescing = socket::coalesce(receiver.descriptor.as_fd(), true).err().map(|error| {
+    let coalescing = socket::coalesce(receiver.descriptor.as_fd()).err().map(|error| {
         Cow::from(format!("gro off: the kernel has no UDP_GRO ({error}); Linux 5.0 has it"))
     });
     let segmentation = match exchange(&sender, &receiver) {
@@ -67,13 +69,14 @@ pub(super) fn is_refusal(error: &io::Error) -> bool {
 fn exchange(sender: &Socket, receiver: &Socket) -> io::Result<()> {
     let mut pool = FramePool::new(PoolConfig::with_frames(8)).map_err(io::Error::other)?;
     let frame = pool.allocate(Share::Reply).ok_or(io::ErrorKind::OutOfMemory)?;
-    pool.bytes_mut(frame).fill(0x5a);
+    PacketHeader::new(PacketKind::Data, ConnectionId::NONE)
+        .write(&mut pool.bytes_mut(frame)[..PACKET_BYTES]);
     let packet = Queued { frame, length: PACKET_BYTES as u32, to: receiver.local };
     Outgoing::new(&sender.local)
         .send(sender.descriptor.as_fd(), &pool, &[packet; PACKETS], true)
         .map_err(|(error, _)| error)?;
 
-    let mut incoming = Incoming::new(Coalescing::On);
+    let mut incoming = Incoming::new(true);
     let mut burst = Burst::new(PACKETS);
     let mut counters = PortCounters::default();
     while burst.len() < PACKETS {

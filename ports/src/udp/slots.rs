@@ -13,17 +13,10 @@ use super::name::SocketName;
 /// not fall into the same sets of the cache.
 const SPREAD_BYTES: usize = 128;
 
-/// Room for the control message that says how a coalesced buffer was put together.
-#[repr(C, align(8))]
-struct Control {
-    bytes: [u8; 32],
-}
-
 /// What the kernel fills in beside a buffer.
 #[repr(C)]
 struct Slot {
     name: SocketName,
-    control: Control,
     vector: libc::iovec,
 }
 
@@ -33,8 +26,6 @@ pub(super) struct Message {
     /// `None` for a family that no engine uses.
     pub(super) from: Option<SocketAddr>,
     pub(super) bytes: usize,
-    /// The length of the packets in it; the last may be shorter.
-    pub(super) segment_bytes: usize,
     /// Whether something was cut off.
     pub(super) truncated: bool,
 }
@@ -58,7 +49,6 @@ impl Slots {
         let slot = |number: usize| {
             UnsafeCell::new(Slot {
                 name: SocketName::EMPTY,
-                control: Control { bytes: [0; 32] },
                 vector: libc::iovec {
                     iov_base: memory.as_ptr().wrapping_add(number * stride).cast(),
                     iov_len: buffer_bytes,
@@ -74,8 +64,7 @@ impl Slots {
         self.slots.len()
     }
 
-    /// Asks the kernel for one message without a word on its parts, into buffer `number`: the
-    /// cheapest call, for a socket that does not coalesce.
+    /// Asks the kernel for one message, into buffer `number`: the cheapest call.
     #[inline]
     pub(super) fn fetch_alone(
         &mut self,
@@ -101,8 +90,7 @@ impl Slots {
         };
         Ok(Message {
             from: slot.name.get(name_bytes),
-            bytes,
-            segment_bytes: bytes,
+            bytes: bytes.min(self.buffer_bytes),
             truncated: bytes > self.buffer_bytes,
         })
     }
@@ -117,18 +105,8 @@ impl Slots {
     ) -> io::Result<usize> {
         let headers = &self.headers[first..first + wanted];
         let header = headers[0].get();
-        if wanted == 1 {
-            // SAFETY: the header describes live memory of this structure, borrowed exclusively.
-            let bytes = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut (*header).msg_hdr, 0) };
-            if bytes < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: as above; the kernel is done with it.
-            unsafe { (*header).msg_len = bytes as libc::c_uint };
-            return Ok(1);
-        }
-        // SAFETY: as above, for `wanted` headers that lie one after the other (`UnsafeCell` has
-        // the layout of what it holds).
+        // SAFETY: the headers describe live memory of this structure, borrowed exclusively, and lie
+        // one after the other (`UnsafeCell` has the layout of what it holds).
         let messages = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -146,16 +124,12 @@ impl Slots {
     pub(super) fn take(&mut self, number: usize) -> Message {
         let slot = self.slots[number].get_mut();
         let header = self.headers[number].get_mut();
-        let bytes = header.msg_len as usize;
-        let controls = header.msg_hdr.msg_controllen.min(size_of::<Control>() as _);
         let message = Message {
             from: slot.name.get(header.msg_hdr.msg_namelen),
-            bytes,
-            segment_bytes: segment_bytes(&slot.control.bytes[..controls as _]).unwrap_or(bytes),
-            truncated: header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0,
+            bytes: header.msg_len as usize,
+            truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         };
         header.msg_hdr.msg_namelen = SocketName::CAPACITY;
-        header.msg_hdr.msg_controllen = size_of::<Control>() as _;
         message
     }
 
@@ -184,30 +158,10 @@ fn header(slot: *mut Slot) -> libc::mmsghdr {
     // SAFETY: `mmsghdr` is plain data; all zeroes (null pointers, no lengths) is valid.
     let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
     // SAFETY: the slot is live; only addresses of its fields are taken.
-    let (name, control, vector) =
-        unsafe { (&raw mut (*slot).name, &raw mut (*slot).control, &raw mut (*slot).vector) };
+    let (name, vector) = unsafe { (&raw mut (*slot).name, &raw mut (*slot).vector) };
     header.msg_hdr.msg_name = name.cast();
     header.msg_hdr.msg_namelen = SocketName::CAPACITY;
     header.msg_hdr.msg_iov = vector;
     header.msg_hdr.msg_iovlen = 1;
-    header.msg_hdr.msg_control = control.cast();
-    header.msg_hdr.msg_controllen = size_of::<Control>() as _;
     header
-}
-
-/// The length of the packets that were coalesced, from the control message that says so: a
-/// `cmsghdr` of level UDP and type GRO, then a C `int`. It is the only one that the socket asks
-/// for, so it stands first.
-#[inline]
-fn segment_bytes(controls: &[u8]) -> Option<usize> {
-    const DATA_AT: usize = size_of::<libc::cmsghdr>();
-    const LEVEL_AT: usize = std::mem::offset_of!(libc::cmsghdr, cmsg_level);
-    const TYPE_AT: usize = std::mem::offset_of!(libc::cmsghdr, cmsg_type);
-    let word = |at: usize| -> Option<i32> {
-        Some(i32::from_ne_bytes(controls.get(at..at + 4)?.try_into().ok()?))
-    };
-    if word(LEVEL_AT)? != libc::SOL_UDP || word(TYPE_AT)? != libc::UDP_GRO {
-        return None;
-    }
-    usize::try_from(word(DATA_AT)?).ok().filter(|&bytes| bytes > 0)
 }

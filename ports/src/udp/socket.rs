@@ -82,9 +82,9 @@ fn forbid_fragments(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<(
     }
 }
 
-/// Asks the kernel to hand over runs of packets in one piece, or no longer to.
-pub(super) fn coalesce(socket: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, on.into())
+/// Asks the kernel to hand over runs of packets in one piece.
+pub(super) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
 /// Sets a socket option that rustix has no name for.

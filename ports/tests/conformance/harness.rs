@@ -6,6 +6,8 @@ use std::time::Duration;
 use nic_ports::{Burst, Port, Share};
 use nic_shm::wait_any;
 use nic_transport::FrameId;
+use nic_wire::ConnectionId;
+use nic_wire::packet::{HEADER_BYTES, PacketHeader, PacketKind};
 
 /// Ports that reach each other, freshly opened.
 pub struct Pair<P: Port> {
@@ -24,9 +26,15 @@ pub struct Pair<P: Port> {
 /// How often an empty poll may follow another before a packet counts as lost.
 const PATIENCE: usize = 100;
 
-/// Contents that say which packet they are and where in it each byte is.
+/// The least that a packet has: what says its length, and the rest of its header.
+pub const LEAST: usize = HEADER_BYTES;
+
+/// A packet whose bytes say which it is and where in it each one is.
 pub fn contents(number: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|place| (number.wrapping_mul(31) + place * 7 + place / 251) as u8).collect()
+    let byte = |place: usize| (number.wrapping_mul(31) + place * 7 + place / 251) as u8;
+    let mut bytes: Vec<u8> = (0..length).map(byte).collect();
+    PacketHeader::new(PacketKind::Data, ConnectionId::from_raw(number as u64)).write(&mut bytes);
+    bytes
 }
 
 fn free<P: Port>(port: &P) -> [usize; 3] {

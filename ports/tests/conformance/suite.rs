@@ -7,7 +7,7 @@ use nic_ports::{Burst, Port, Random, Share};
 use nic_shm::{Ready, wait_any};
 use nic_transport::FrameId;
 
-use crate::harness::{Pair, contents, filled, submit};
+use crate::harness::{LEAST, Pair, contents, filled, submit};
 
 /// A promise: its name, and the check that it is kept.
 type Promise<P> = (&'static str, fn(Pair<P>));
@@ -41,13 +41,14 @@ pub fn run<P: Port>(mut pair: impl FnMut() -> Pair<P>) {
 fn every_size<P: Port>(mut pair: Pair<P>) {
     let max = pair.left.capabilities().packet_bytes_max;
     assert!(max >= 1400);
-    for length in 1..=max {
+    for length in LEAST..=max {
         pair.deliver(&[contents(length, length)]);
     }
     let (sent, received) = (pair.left.counters(), pair.right.counters());
-    assert_eq!((sent.transmitted_packets, sent.transmit_calls), (max as u64, max as u64));
-    assert_eq!((received.received_packets, received.receive_calls), (max as u64, max as u64));
-    assert_eq!(sent.transmitted_bytes, (max * (max + 1) / 2) as u64);
+    let sizes = (max - LEAST + 1) as u64;
+    assert_eq!((sent.transmitted_packets, sent.transmit_calls), (sizes, sizes));
+    assert_eq!((received.received_packets, received.receive_calls), (sizes, sizes));
+    assert_eq!(sent.transmitted_bytes, (LEAST..=max).sum::<usize>() as u64);
     assert_eq!(received.received_bytes, sent.transmitted_bytes);
     pair.assert_all_free();
 }
@@ -61,11 +62,11 @@ fn both_directions<P: Port>(mut pair: Pair<P>) {
 }
 
 fn equal_bursts<P: Port>(mut pair: Pair<P>) {
-    for (count, length) in [(2, 64), (5, 1), (40, 1400), (32, 2048), (40, 100)] {
+    for (count, length) in [(2, 128), (5, 64), (40, 1400), (32, 2048), (40, 100)] {
         let mut packets: Vec<_> = (0..count).map(|number| contents(number, length)).collect();
         pair.deliver(&packets);
         pair.assert_all_free();
-        packets.push(contents(99, length / 2 + 1));
+        packets.push(contents(99, (length / 2 + 1).max(LEAST)));
         pair.deliver(&packets);
         pair.assert_all_free();
     }
@@ -74,7 +75,7 @@ fn equal_bursts<P: Port>(mut pair: Pair<P>) {
 fn mixed_bursts<P: Port>(mut pair: Pair<P>) {
     for seed in 0..20 {
         let mut random = Random::new(seed);
-        let lengths = [1, 64, 65, 700, 1399, 1400, 2048];
+        let lengths = [64, 65, 72, 700, 1399, 1400, 2048];
         let packets: Vec<_> =
             (0..40).map(|number| contents(number, lengths[random.below(7) as usize])).collect();
         pair.deliver(&packets);
@@ -88,7 +89,7 @@ fn several_destinations<P: Port>(mut pair: Pair<P>) {
     let mut expected = [Vec::new(), Vec::new()];
     let mut random = Random::new(5);
     for number in 0..50 {
-        let packet = contents(number, [300, 300, 300, 20][random.below(4) as usize]);
+        let packet = contents(number, [300, 300, 300, 90][random.below(4) as usize]);
         let choice = random.below(2) as usize;
         submit(&mut pair.left, [right, third][choice], &packet);
         expected[choice].push(packet);
@@ -136,15 +137,16 @@ fn exhaustion<P: Port>(mut pair: Pair<P>) {
     for round in 0..3 {
         let mut frames = Vec::new();
         while let Some(frame) = pair.left.allocate(Share::Reply) {
-            pair.left.bytes_mut(frame)[0] = frames.len() as u8;
-            pair.left.submit(frame, 1, to);
+            let packet = contents(frames.len(), LEAST);
+            pair.left.bytes_mut(frame)[..LEAST].copy_from_slice(&packet);
+            pair.left.submit(frame, LEAST, to);
             frames.push(frame);
         }
         assert_eq!(pair.left.counters().frames_exhausted, round + 1);
         assert!(frames.len() > 16);
         assert_eq!(pair.left.available(Share::Reply), 0);
         pair.left.transmit();
-        let expected: Vec<_> = (0..frames.len()).map(|number| vec![number as u8]).collect();
+        let expected: Vec<_> = (0..frames.len()).map(|number| contents(number, LEAST)).collect();
         assert_eq!(pair.expect(frames.len(), 64), expected);
         assert!(pair.left.allocate(Share::Control).map(|frame| pair.left.release(frame)).is_some());
         frames.into_iter().for_each(|frame| pair.left.release(frame));
@@ -336,7 +338,7 @@ fn random_use<P: Port>(mut pair: Pair<P>) {
     let mut random = Random::new(seed);
     let to = pair.right.local_address();
     let (mut sent, mut received, mut kept) = (0, 0, Vec::new());
-    let length = |number: usize| 1 + number * number * 13 % 2048;
+    let length = |number: usize| LEAST + number * number * 13 % (2049 - LEAST);
     let mut burst = Burst::new(16);
     while received < 2000 {
         for _ in 0..random.below(30) {

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Blocks kept of each class.
-const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 512;
 
 /// A short stack of blocks for each class.
 #[derive(Debug)]

@@ -33,9 +33,10 @@ pub enum DoorbellError {
 
 /// A doorbell: ringing it makes its descriptor readable until it is drained.
 ///
-/// Neither call blocks. The non-blocking mode belongs to the file that all holders share; a
-/// hostile holder can switch it off and fill the counter, so an engine rings a doorbell only when
-/// that holder's ring says that it sleeps, and treats a doorbell as part of its session.
+/// Neither call blocks, as long as all who hold the descriptor are honest: its non-blocking mode
+/// belongs to the file that they share, and one of them can switch it off and fill the counter.
+/// Towards those who are not trusted there are [`WakeSender`](crate::WakeSender), to ring for them,
+/// and [`DoorbellSet`](crate::DoorbellSet), to hear them ring.
 #[derive(Debug)]
 pub struct Doorbell {
     fd: OwnedFd,

@@ -1,6 +1,6 @@
 //! Memory that processes share: sealed memfds.
 
-use super::mapping::Mapping;
+use super::mapping::{HUGETLBFS_MAGIC, Mapping};
 use crate::racy::{Permission, RacyMem};
 use alloc::sync::Arc;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,8 +17,6 @@ use thiserror::Error;
 const SMALL_PAGE_BYTES: u64 = 4096;
 /// Bytes of a huge page as this project asks for them.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
-/// `f_type` of hugetlbfs (linux/magic.h).
-const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// What pages a memory is asked to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +38,15 @@ pub enum PageKind {
     Small,
     /// Reserved huge pages (hugetlbfs).
     Huge,
+}
+
+/// How much of a received memfd is mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// As much as was asked for, in whole pages.
+    Asked,
+    /// All of it.
+    All,
 }
 
 /// Why a shared memory could not be made or mapped.
@@ -157,22 +164,23 @@ impl SharedMemory {
         Self::create_sealed(name, len, pages, seals)
     }
 
-    /// Maps a received memfd, all of it, after seeing that it is one, is sealed against shrinking
-    /// and has at least `min_len` bytes. Nothing is allocated until it is touched or populated, so
-    /// a caller can look at [`len`](Self::len) and refuse first.
-    pub fn open(fd: OwnedFd, min_len: u64) -> Result<Self, MemoryError> {
+    /// Maps the first `len` bytes of a received memfd, rounded up to whole pages, after seeing that
+    /// it is one, is sealed against shrinking and has as many bytes. What a peer makes longer than
+    /// was agreed is neither mapped nor ever populated.
+    pub fn open(fd: OwnedFd, len: u64) -> Result<Self, MemoryError> {
         let seals = Self::checked_seals(&fd)?;
         if seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
             return Err(MemoryError::WriteSealed { found: seals.bits() });
         }
-        Self::open_as(fd, min_len, Permission::ReadWrite)
+        Self::open_as(fd, len, Permission::ReadWrite, Extent::Asked)
     }
 
-    /// Like [`open`](Self::open), but the memory can only be read: a write through the handle is a
-    /// typed error, and through anything else a fault.
+    /// Maps all of a received memfd of at least `min_len` bytes, to be read only: a write through
+    /// the handle is a typed error, and through anything else a fault. Nothing is allocated until
+    /// it is touched or populated, so a caller can look at [`len`](Self::len) and refuse first.
     pub fn open_read_only(fd: OwnedFd, min_len: u64) -> Result<Self, MemoryError> {
         Self::checked_seals(&fd)?;
-        Self::open_as(fd, min_len, Permission::ReadOnly)
+        Self::open_as(fd, min_len, Permission::ReadOnly, Extent::All)
     }
 
     /// Allocates all pages now, so that no access faults later; may take a millisecond per MiB. For
@@ -280,7 +288,12 @@ impl SharedMemory {
         Ok(seals)
     }
 
-    fn open_as(fd: OwnedFd, min_len: u64, permission: Permission) -> Result<Self, MemoryError> {
+    fn open_as(
+        fd: OwnedFd,
+        min_len: u64,
+        permission: Permission,
+        extent: Extent,
+    ) -> Result<Self, MemoryError> {
         let not_memfd = |errno: Errno| MemoryError::NotMemfd { source: errno.into() };
         let found = u64::try_from(fstat(&fd).map_err(not_memfd)?.st_size).unwrap_or(0);
         let expected = min_len.max(1);
@@ -290,9 +303,14 @@ impl SharedMemory {
         let filesystem = fstatfs(&fd).map_err(not_memfd)?;
         let is_huge = filesystem.f_type as u64 == HUGETLBFS_MAGIC;
         let page_kind = if is_huge { PageKind::Huge } else { PageKind::Small };
+        let page_bytes = if is_huge { HUGE_PAGE_BYTES } else { SMALL_PAGE_BYTES };
+        let len = match extent {
+            Extent::Asked => expected.next_multiple_of(page_bytes),
+            Extent::All => found,
+        };
         let writable = permission == Permission::ReadWrite;
-        let mapping = Mapping::shared(fd.as_fd(), found as usize, writable)
-            .map_err(|errno| MemoryError::Map { len: found, source: errno.into() })?;
+        let mapping = Mapping::shared(fd.as_fd(), len as usize, writable)
+            .map_err(|errno| MemoryError::Map { len, source: errno.into() })?;
         Ok(Self::from_mapping(fd, mapping, permission, page_kind))
     }
 

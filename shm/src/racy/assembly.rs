@@ -37,14 +37,17 @@ pub(crate) unsafe fn copy(mut from: *const u8, mut to: *mut u8, len: usize) {
             from = from.add(64);
             to = to.add(64);
         }
-        piece!(32, move32);
-        piece!(16, move16);
-        piece!(8, move8);
-        if len & 7 != 0 {
-            piece!(4, move4);
-            piece!(2, move2);
-            if len & 1 != 0 {
-                move1(from, to);
+        // Most copies are of whole cache lines.
+        if len & 63 != 0 {
+            piece!(32, move32);
+            piece!(16, move16);
+            piece!(8, move8);
+            if len & 7 != 0 {
+                piece!(4, move4);
+                piece!(2, move2);
+                if len & 1 != 0 {
+                    move1(from, to);
+                }
             }
         }
     }

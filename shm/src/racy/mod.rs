@@ -15,6 +15,7 @@ mod copying;
 )))]
 #[path = "portable.rs"]
 mod copying;
+mod lost;
 /// The portable copies, to be tested where the assembly is what is used.
 #[cfg(all(test, not(any(miri, loom))))]
 mod portable;
@@ -30,6 +31,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use copying::{copy_in, copy_out};
+#[cfg(feature = "os")]
+pub(crate) use lost::FAULTS;
+pub use lost::faults;
 pub use words::Word32;
 
 /// Bytes of a cache line: what one prefetch brings, and how far apart contended words are kept.
@@ -256,7 +260,7 @@ impl RacyMem {
 
     /// Asks for the cache lines of a range, so that a copy soon after finds them. A hint: a range
     /// that leaves the memory is cut off, and so is what goes beyond [`PREFETCH_BYTES_MAX`].
-    #[inline]
+    #[inline(always)]
     pub fn prefetch(&self, offset: u64, len: u64) {
         if offset >= self.len || len == 0 {
             return;

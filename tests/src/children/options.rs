@@ -21,6 +21,10 @@ pub enum Role {
     Application(ApplicationOptions),
     /// Forks with a session open.
     Forker(ApplicationOptions),
+    /// Spoils what it shares with its engine.
+    Meddler(ApplicationOptions),
+    /// Runs random ops while others die.
+    Load(LoadOptions),
 }
 
 impl Role {
@@ -34,6 +38,8 @@ impl Role {
             Role::Writer(_) => "writer",
             Role::Application(_) => "application",
             Role::Forker(_) => "forking application",
+            Role::Meddler(_) => "meddling application",
+            Role::Load(_) => "load",
         }
     }
 }
@@ -132,4 +138,20 @@ pub struct ApplicationOptions {
     pub waiting: Waiting,
     /// Ticket of a target's plain region.
     pub data: String,
+}
+
+/// An initiator that runs random ops while others die.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LoadOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// What its session does while it waits.
+    pub waiting: Waiting,
+    /// Its number, which no other load of the scene ever has: it owns the word and the place of this
+    /// number in each target's region. Below 4096.
+    pub id: u64,
+    /// What it does.
+    pub seed: u64,
+    /// Keys in the targets' tables.
+    pub keys: u64,
 }

@@ -210,7 +210,7 @@ fn batch<O: Operation>(
     }
     let mut left = size;
     while left > 0 {
-        for done in session.poll() {
+        for done in session.poll().map_err(|_| Fault::NotTaken)? {
             let Some((index, op)) = pending[done.slot()].take() else { continue };
             left -= 1;
             match op.take(done) {
@@ -226,7 +226,7 @@ fn batch<O: Operation>(
             }
         }
         if left > 0 {
-            session.wait(DEADLINE);
+            session.wait(DEADLINE).map_err(|_| Fault::NotTaken)?;
         }
     }
     Ok(())

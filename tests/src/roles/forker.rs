@@ -47,7 +47,17 @@ fn in_child(nic: &Nic, session: &nic_host::Session, data: &nic_host::RemoteRegio
     ensure!(is_refused, "submit took an op in the child");
     let issued = session.block_on(session.issue(data.read(0..64)));
     ensure!(matches!(issued, Err(OpError::Forked)), "issue: {issued:?}");
-    ensure!(session.poll().next().is_none(), "poll reported an op of the parent");
+    ensure!(matches!(session.poll(), Err(OpError::Forked)), "poll reported ops of the parent");
+    let waited = session.wait(std::time::Duration::from_secs(600));
+    ensure!(matches!(waited, Err(OpError::Forked)), "wait: {waited:?}");
+    ensure!(matches!(session.arm(), Err(OpError::Forked)), "arm told of the parent's ops");
+    let answered = session.answer_calls(|_, _, _| Ok(()));
+    ensure!(matches!(answered, Err(OpError::Forked)), "answer_calls: {answered:?}");
+    let turned = nic.turn();
+    ensure!(matches!(turned, Err(NicError::Forked)), "turn: {turned:?}");
+    ensure!(matches!(session.serve(9), Err(NicError::Forked)), "serve was asked for");
+    let connected = session.connect(data.ticket());
+    ensure!(matches!(connected, Err(NicError::Forked)), "connect: {connected:?}");
     let region = nic.region(4096).create();
     ensure!(matches!(region, Err(NicError::Forked)), "create: {:?}", region.err());
     let opened = nic.session().open();

@@ -93,7 +93,7 @@ impl Board {
         }
         let named = Counters::LIST.iter().zip(&self.counters);
         let counters: serde_json::Map<_, _> = named
-            .map(|((name, _), word)| ((*name).to_owned(), word.load(Ordering::Relaxed).into()))
+            .map(|(metric, word)| (metric.name.to_string(), word.load(Ordering::Relaxed).into()))
             .collect();
         Ok(json!({ "counters": counters }))
     }
@@ -141,7 +141,7 @@ fn work(options: &InitiatorOptions, watch: &Watch, board: &Board) -> Result<()> 
     loop {
         if !is_watched && watch.is_wanted() {
             // A session that an engine process drives makes no calls but those around sleep.
-            watch.watch_this_thread(Allowed::nothing().ring()?.sleep()?)?;
+            watch.watch_this_thread(Allowed::nothing().ring()?.session_sleep()?)?;
             is_watched = true;
         }
         board.work(&nic, &mut flood);
@@ -151,5 +151,6 @@ fn work(options: &InitiatorOptions, watch: &Watch, board: &Board) -> Result<()> 
 
 /// Lets an inline engine turn while there is no job.
 fn idle(session: &Session) {
-    session.wait(LOOK);
+    // Only a fork could make it fail, and this process forks nobody.
+    let _ = session.wait(LOOK);
 }

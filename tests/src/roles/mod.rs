@@ -5,6 +5,8 @@ mod engine;
 mod flood;
 mod forker;
 mod initiator;
+mod load;
+mod meddler;
 mod target;
 mod writer;
 
@@ -34,6 +36,8 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Writer(options) => writer::run(&options),
         Role::Application(options) => application::run(&options),
         Role::Forker(options) => forker::run(&options),
+        Role::Meddler(options) => meddler::run(&options),
+        Role::Load(options) => load::run(options),
     }
 }
 

@@ -83,13 +83,13 @@ fn answer_for_ever(nic: &Nic, session: &Session, watch: &Watch) -> Result<()> {
     let mut is_watched = false;
     loop {
         if !is_watched && watch.is_wanted() {
-            watch.watch_this_thread(Allowed::nothing().ring()?.sleep()?)?;
+            watch.watch_this_thread(Allowed::nothing().ring()?.session_sleep()?)?;
             is_watched = true;
         }
-        session.wait(EVER);
+        session.wait(EVER)?;
         let calls = session.answer_calls(|_, request, answer| {
             request.iter().try_for_each(|byte| answer.append(&[!byte]))
-        });
+        })?;
         if calls == 0 {
             // Woken for nothing: the engine is gone, or is about to say why.
             nic.status()?;

@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod commands;
+mod edges;
 mod frames;
 mod fuzz;
+mod growth;
 mod packets;
 mod peers;
+mod recorded;
 mod requests;
 mod rings;
+mod vandal;
 
 use std::net::SocketAddr;
 

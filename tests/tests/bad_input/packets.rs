@@ -11,9 +11,8 @@ use crate::{Scene, stranger};
 
 /// A sealed packet with this header and body.
 fn packet(header: PacketHeader, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER_BYTES];
+    let mut bytes = [&[0; HEADER_BYTES], body].concat();
     header.write(&mut bytes);
-    bytes.extend_from_slice(body);
     Crc32.seal(&mut bytes);
     bytes
 }
@@ -172,7 +171,7 @@ fn random_packets() {
                 let kind = kinds[random.below(6) as usize];
                 let header = PacketHeader::new(kind, ConnectionId::new(0, slot, random.next()));
                 let from = if random.below(2) == 0 { 8 } else { HEADER_BYTES };
-                header.write(&mut bytes[..HEADER_BYTES]);
+                header.write(&mut bytes);
                 for byte in &mut bytes[from..] {
                     if random.below(8) == 0 {
                         *byte = random.next() as u8;

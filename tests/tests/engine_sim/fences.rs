@@ -248,3 +248,24 @@ fn a_target_of_small_tables_loses_no_op() {
         assert!(counters.unplaced_packets > 0 && counters.fenced > 0, "the tables were too small");
     });
 }
+
+/// The bytes of a long reply are read one packet after the other, as the window lets them leave.
+/// What stands behind a fence must not change them before.
+#[test]
+fn a_fence_waits_until_a_read_has_all_its_bytes() {
+    let slow = EngineConfig { congestion_window_bytes: 4 * 1400, ..small_engine() };
+    let mut world = World::new(57);
+    let (initiator, target) = (world.add_host(), world.add_host_with(slow));
+    let geometry = session_of(4, 64 << 10);
+    let mut pair = Pair::of(world, initiator, target, 64 << 10, geometry);
+    pair.memory.fill(0, 60_000, 0x11).unwrap();
+    let read = pair.session.submit(&Ask::read(pair.remote, 0, 60_000));
+    pair.session.submit(&Ask::write(pair.remote, 59_000, &[0x22; 8]).fenced());
+    let done = pair.world.wait(&mut pair.session);
+    assert!(done.iter().all(Done::is_ok));
+    let read = done.iter().find(|done| done.token == read).unwrap();
+    assert!(read.reply.iter().all(|byte| *byte == 0x11), "the READ saw what came behind it");
+    let mut after = [0; 8];
+    pair.memory.read(59_000, &mut after).unwrap();
+    assert_eq!(after, [0x22; 8]);
+}

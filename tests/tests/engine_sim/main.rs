@@ -14,10 +14,13 @@ mod deadlines;
 mod endings;
 mod fences;
 mod lanes;
+mod looks;
+mod openings;
 mod revocations;
 mod sizes;
 mod streams;
 mod tables;
+mod ways;
 
 use nic_kernels::Access;
 use nic_shm::RacyMem;

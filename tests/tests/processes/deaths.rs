@@ -56,8 +56,8 @@ fn ops_of_a_killed_engine_end_and_its_successor_serves() {
     initiator_engine.kill();
     let mut ended = Vec::new();
     while ended.len() < 3 {
-        session.wait(LONG);
-        ended.extend(session.poll());
+        session.wait(LONG).unwrap();
+        ended.extend(session.poll().unwrap());
     }
     let of = |token| *ended.iter().find(|done| done.token == token).unwrap();
     let lost = |fate| (Status::EngineLost, fate);
@@ -126,8 +126,8 @@ fn every_op_to_a_silent_peer_expires() {
             .collect();
         let mut ended = Vec::new();
         while ended.len() < reads.len() + adds.len() {
-            session.wait(LONG);
-            ended.extend(session.poll());
+            session.wait(LONG).unwrap();
+            ended.extend(session.poll().unwrap());
         }
         for done in &ended {
             assert_eq!(done.status, Status::Expired);

@@ -71,13 +71,13 @@ fn what_is_dropped_gives_its_slot_back() {
         assert!(matches!(session.submit(data.read(0..64)), Err(SubmitError::Full(_))));
         drop(pending);
         while session.in_use() > 0 {
-            assert_eq!(session.poll().count(), 0, "what nobody wants is not reported");
+            assert_eq!(session.poll().unwrap().count(), 0, "what nobody wants is not reported");
         }
     }
     // Dropped when it is over, but not taken.
     let pending = session.submit(data.read(0..64)).unwrap();
-    session.wait(LONG);
-    let done = session.poll().next().unwrap();
+    session.wait(LONG).unwrap();
+    let done = session.poll().unwrap().next().unwrap();
     assert_eq!((done.token, session.in_use()), (pending.token(), 1));
     drop(pending);
     assert_eq!(session.in_use(), 0);
@@ -92,7 +92,7 @@ fn what_is_dropped_gives_its_slot_back() {
     assert!(std::pin::Pin::new(&mut issued).poll(&mut context).is_pending());
     drop(issued);
     while session.in_use() > 0 {
-        session.poll().for_each(drop);
+        session.poll().unwrap().for_each(drop);
     }
     // All of it is free: the session takes as many ops as at first.
     let all: Vec<_> = (0..16u64).map(|_| session.submit(data.read(0..64)).unwrap()).collect();

@@ -7,8 +7,12 @@
 // Helpers of tests fail like the tests themselves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod admission;
+mod control;
 mod deaths;
 mod handles;
+mod meddling;
+mod quotas;
 mod refusals;
 mod waiting;
 

@@ -35,7 +35,7 @@ fn a_revoked_region_is_out_of_reach_when_revoke_returns() {
     // Ops are under way when the owner takes its region back.
     let under_way: Vec<_> =
         (0..64u64).map(|_| session.submit(remote.write(64, &[7; 64])).unwrap()).collect();
-    session.poll().for_each(drop);
+    session.poll().unwrap().for_each(drop);
     export.revoke().unwrap();
     let mut after = [0; 64];
     region.memory().read(64, &mut after).unwrap();
@@ -59,7 +59,7 @@ fn a_revoked_region_is_out_of_reach_when_revoke_returns() {
 }
 
 /// Starts a daemon that must not start; what it says.
-fn refusal(config: &Path) -> String {
+pub(super) fn refusal(config: &Path) -> String {
     let role = serde_json::to_string(&Role::Daemon(config.to_owned())).unwrap();
     // Its input stays open: it is not the end of that which ends the daemon.
     let (input, _open) = std::io::pipe().unwrap();

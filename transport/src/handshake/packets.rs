@@ -173,7 +173,7 @@ fn write<B: IntoBytes + Immutable>(
 ) -> usize {
     let (header, length) = (PacketHeader::new(kind, connection), HEADER_BYTES + size_of::<B>());
     debug_assert_eq!(header.version, WIRE_VERSION);
-    header.write(into);
+    header.write(&mut into[..length]);
     into[HEADER_BYTES..length].copy_from_slice(body.as_bytes());
     length
 }

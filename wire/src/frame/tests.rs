@@ -1,5 +1,4 @@
 use super::*;
-use alloc::vec::Vec;
 
 fn request() -> Request {
     Request {
@@ -51,53 +50,6 @@ fn reply_bytes_are_golden() {
         b'l', b'l', b'o', 0, 0, 0,
     ];
     assert_eq!(bytes[..32], expected);
-}
-
-#[test]
-fn what_is_written_is_read_back() {
-    bolero::check!().with_type::<(u32, u16, u32, [u8; 24], u32, u32, Vec<u8>, Vec<u8>)>().for_each(
-        |(op, stream, sequence, key, capacity, offset, arguments, chunk)| {
-            let arguments = &arguments[..arguments.len().min(MAX_ARGUMENT_BYTES)];
-            let chunk = &chunk[..chunk.len().min(700)];
-            let request = Request {
-                op: OpId::from_raw(*op),
-                kernel: KernelId(*stream),
-                stream: *stream,
-                sequence: *sequence,
-                flags: RequestFlags::from_bits_truncate(key[0]),
-                rkey: Rkey::read_from_bytes(&key[..12]).unwrap(),
-                budget_us: *capacity,
-                reply_capacity: *capacity,
-                payload_length: u32::MAX,
-                payload_offset: offset / 2,
-            };
-            let mut bytes = [0u8; 2048];
-            let fill = |into: &mut [u8]| into.copy_from_slice(chunk);
-            let room = write_request(&mut bytes, &request, arguments, chunk.len(), fill).unwrap();
-            let reply = Reply {
-                op: OpId::from_raw(*op),
-                status: Status::ALL[*op as usize % Status::ALL.len()],
-                fate: Fate::ALL[*op as usize % 3],
-                offset: offset / 2,
-                total: u32::MAX,
-                service_ns: *capacity,
-            };
-            let writer = ReplyWriter::new(&mut bytes[room..], &reply).unwrap();
-            let second = writer.append(chunk).unwrap().finish();
-            assert_eq!(second, reply_bytes(chunk.len()));
-            let mut frames = Frames::new(&bytes);
-            assert_eq!(frames.next(), Some(Ok(Frame::Request(request, arguments, chunk))));
-            assert_eq!(frames.next(), Some(Ok(Frame::Reply(reply, chunk))));
-            assert_eq!(frames.next(), None);
-        },
-    );
-}
-
-#[test]
-fn arbitrary_bytes_never_panic_and_always_end() {
-    bolero::check!().for_each(|bytes: &[u8]| {
-        assert!(Frames::new(bytes).count() <= bytes.len() / 8 + 1);
-    });
 }
 
 #[test]

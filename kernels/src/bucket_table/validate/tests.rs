@@ -16,7 +16,7 @@ fn hit(overflow: bool) -> Vec<u8> {
     let header = BucketHeader {
         config_id: CONFIG.into(),
         flags: u32::from(overflow).into(),
-        reserved: 0.into(),
+        used: 0.into(),
     };
     let index = IndexEntry {
         hash: hash.low().into(),

@@ -117,8 +117,21 @@ fn what_a_peer_passes_is_checked() {
     let vast = memfd_create("vast", flags).unwrap();
     ftruncate(&vast, 1 << 62).unwrap();
     fcntl_add_seals(&vast, SealFlags::SHRINK).unwrap();
-    let refused = SharedMemory::open(vast, 1).unwrap_err();
+    let again = vast.try_clone().unwrap();
+    let refused = SharedMemory::open(again, 1 << 62).unwrap_err();
     assert!(matches!(refused, MemoryError::Map { .. }));
+    let refused = SharedMemory::open_read_only(vast, 1).unwrap_err();
+    assert!(matches!(refused, MemoryError::Map { .. }));
+}
+
+#[test]
+fn only_what_was_agreed_is_mapped_and_populated() {
+    // A terabyte that is not there: populated whole it would end the machine.
+    let owner = SharedMemory::create("sparse", 1 << 40, Pages::Small).unwrap();
+    let peer = SharedMemory::open(received(&owner), 5000).unwrap();
+    assert_eq!(peer.len(), 8192);
+    peer.populate().unwrap();
+    assert_eq!(fstat(owner.fd()).unwrap().st_blocks * 512, 8192);
 }
 
 #[test]

@@ -167,6 +167,32 @@ impl ControlSocket {
         Ok(PeerCredentials { pid, uid: found.uid, gid: found.gid })
     }
 
+    /// The supplementary groups of who connected, as the kernel saw them then.
+    pub fn peer_groups(&self) -> io::Result<Vec<u32>> {
+        let mut groups = alloc::vec![0_u32; 64];
+        loop {
+            let mut bytes = size_of_val(groups.as_slice()) as libc::socklen_t;
+            // SAFETY: the kernel writes at most `bytes` bytes to the numbers, any of which is valid.
+            let status = unsafe {
+                let into = groups.as_mut_ptr().cast();
+                let (level, name) = (libc::SOL_SOCKET, libc::SO_PEERGROUPS);
+                libc::getsockopt(self.fd.as_raw_fd(), level, name, into, &mut bytes)
+            };
+            let found = bytes as usize / size_of::<u32>();
+            if status == 0 {
+                groups.truncate(found);
+                return Ok(groups);
+            }
+            match io::Error::last_os_error() {
+                // The kernel has said how many there are.
+                error if error.raw_os_error() == Some(libc::ERANGE) && found > groups.len() => {
+                    groups.resize(found, 0);
+                }
+                error => return Err(error),
+            }
+        }
+    }
+
     /// A handle on the peer's process, to notice its death by. `NotFound` if it has died already or
     /// its process number is not visible from here.
     ///

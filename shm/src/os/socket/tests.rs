@@ -278,3 +278,14 @@ fn accepting_can_be_without_waiting() {
     client.send(b"hello", &[]).unwrap();
     assert_eq!(message(&server, &mut [0; 8]).0, 5);
 }
+
+#[test]
+fn the_peers_groups_are_told() {
+    let (one, _other) = ControlSocket::pair().unwrap();
+    let mut found = one.peer_groups().unwrap();
+    let own = rustix::process::getgroups().unwrap();
+    let mut own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
+    found.sort_unstable();
+    own.sort_unstable();
+    assert_eq!(found, own);
+}

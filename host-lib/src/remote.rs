@@ -1,0 +1,86 @@
+//! Regions of other hosts, and the ways that a session has to them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use nic_wire::KernelId;
+use nic_wire::ticket::Ticket;
+
+use crate::operation::Op;
+use crate::ops::{Call, CompareSwap, FetchAdd, Read, Write};
+
+/// A region of another host, opened by a session; it makes ops for that session.
+/// Clones are the same way. When the last is dropped the session may use its place for another, as
+/// soon as no op is out on it; an op that was made by it and is submitted later still is refused.
+#[derive(Clone, Debug)]
+pub struct RemoteRegion {
+    way: Rc<Way>,
+    ticket: Ticket,
+}
+
+/// Ways that nobody has any more, by name; each is given back to the engine once no op is out on it.
+pub(crate) type GivenUp = Rc<RefCell<Vec<u16>>>;
+
+/// The name of a way within its session.
+#[derive(Debug)]
+struct Way {
+    remote: u16,
+    given_up: GivenUp,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.given_up.borrow_mut().push(self.remote);
+    }
+}
+
+impl RemoteRegion {
+    pub(crate) fn new(remote: u16, ticket: Ticket, given_up: &GivenUp) -> Self {
+        RemoteRegion { way: Rc::new(Way { remote, given_up: Rc::clone(given_up) }), ticket }
+    }
+
+    /// The name of the way to it within the session, for operations of one's own. It holds as long
+    /// as this value or a clone of it lives.
+    #[inline]
+    pub fn remote(&self) -> u16 {
+        self.way.remote
+    }
+
+    /// Its ticket.
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Reads a range of addresses.
+    #[inline]
+    pub fn read(&self, range: std::ops::Range<u64>) -> Op<Read> {
+        Op::new(Read::new(self.way.remote, range))
+    }
+
+    /// Writes bytes; the last aligned word appears after all others.
+    #[inline]
+    pub fn write<'a>(&self, address: u64, bytes: &'a [u8]) -> Op<Write<'a>> {
+        Op::new(Write::new(self.way.remote, address, bytes))
+    }
+
+    /// Replaces the aligned word at an address if it holds `expected`; yields what it held.
+    #[inline]
+    pub fn compare_swap(&self, address: u64, expected: u64, desired: u64) -> Op<CompareSwap> {
+        Op::new(CompareSwap::new(self.way.remote, address, expected, desired))
+    }
+
+    /// Adds to the aligned word at an address; yields what it held.
+    #[inline]
+    pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
+        Op::new(FetchAdd::new(self.way.remote, address, addend))
+    }
+
+    /// Calls a service of the application that owns the region.
+    #[inline]
+    pub fn call<'a>(&self, service: u16, request: &'a [u8], answer_capacity: u32) -> Op<Call<'a>> {
+        Op::new(Call::new(self.way.remote, service, request, answer_capacity))
+    }
+
+    /// The kernel that a plain call runs; for those who bring kernels of their own.
+    pub const CALL: KernelId = KernelId::CALL;
+}

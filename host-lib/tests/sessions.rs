@@ -1,0 +1,152 @@
+//! What a session refuses, and what it gives back.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use nic_host::{Access, Export, Nic, OpError, OpPart, Region, SubmitError};
+
+const MIB: u64 = 1 << 20;
+const OP_BYTES_MAX: u64 = MIB + 4096;
+
+/// An application that is its own target.
+fn own(bytes: u64) -> (Nic, Region, Export) {
+    let nic = Nic::inline(Default::default()).unwrap();
+    let region = nic.region(bytes).create().unwrap();
+    let all = Access::READ.and(Access::WRITE).and(Access::ATOMIC);
+    let export = region.export(all).unwrap();
+    (nic, region, export)
+}
+
+#[test]
+fn a_session_whose_places_only_the_caller_frees_says_so() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().depth(4).open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let pending: Vec<_> = (0..4u64).map(|_| session.submit(remote.read(0..8)).unwrap()).collect();
+    // Whether they are out or over: nobody but the caller takes their results.
+    for over in [0, 4] {
+        match session.run(remote.read(0..8)) {
+            Err(error @ OpError::NoRoom { in_use: 4, depth: 4, needed: 8, .. }) => {
+                assert!(error.is_not_executed());
+                let said = error.to_string();
+                assert!(said.contains(&format!("{over} of them over")), "{said}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut ended = 0;
+        while over == 0 && ended < 4 {
+            ended += session.poll().unwrap().count();
+        }
+    }
+    drop(pending);
+    session.run(remote.read(0..8)).unwrap();
+}
+
+#[test]
+fn an_arena_that_only_the_caller_frees_is_told() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().depth(64).arena(64 << 10).open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let held: Vec<_> = (0..4u64).map(|_| session.run(remote.read(0..16384)).unwrap()).collect();
+    match session.run(remote.read(0..8)) {
+        Err(OpError::NoRoom { in_use: 0, over: 0, held: 65536, arena: 65536, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    // A future cannot know what others will drop: it waits as long as its op may take.
+    let soon = Duration::from_millis(20);
+    let begin = Instant::now();
+    let issued = session.block_on(session.issue(remote.read(0..8).deadline(soon)));
+    assert!(matches!(issued, Err(OpError::NoRoom { .. })), "{issued:?}");
+    assert!(begin.elapsed() >= soon);
+    drop(held);
+    session.run(remote.read(0..8)).unwrap();
+}
+
+#[test]
+fn a_session_full_of_ops_that_nobody_wants_is_waited_for() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().depth(4).open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    for _ in 0..100 {
+        let given_up: Vec<_> =
+            (0..4u64).map(|_| session.submit(remote.fetch_add(0, 1)).unwrap()).collect();
+        drop(given_up);
+        session.run(remote.fetch_add(8, 1)).unwrap();
+    }
+    assert_eq!(session.run(remote.fetch_add(8, 0)).unwrap(), 100);
+}
+
+#[test]
+fn ops_that_are_too_long_are_refused_with_numbers() {
+    let (nic, _region, export) = own(4 * MIB);
+    let session = nic.session().arena(8 << 20).open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let too_long = |part, found, most| OpError::TooLong { part, found, most };
+    let long = OP_BYTES_MAX + 1;
+    let expected = too_long(OpPart::Reply, long, OP_BYTES_MAX);
+    assert_eq!(session.run(remote.read(0..long)).unwrap_err(), expected);
+    assert!(expected.is_not_executed());
+    let bytes = vec![7; long as usize];
+    let expected = too_long(OpPart::Payload, long, OP_BYTES_MAX);
+    assert_eq!(session.run(remote.write(0, &bytes)).unwrap_err(), expected);
+    let submitted = session.submit(remote.read(0..3 * MIB));
+    let Err(SubmitError::Invalid(error)) = submitted else { panic!("it was taken") };
+    assert_eq!(error, too_long(OpPart::Reply, 3 * MIB, OP_BYTES_MAX));
+    // The longest there can be, and beyond everything.
+    assert_eq!(session.run(remote.read(0..OP_BYTES_MAX)).unwrap().len() as u64, OP_BYTES_MAX);
+    session.run(remote.write(0, &bytes[1..])).unwrap();
+    let beyond = u64::from(u32::MAX);
+    let expected = too_long(OpPart::Reply, beyond, OP_BYTES_MAX);
+    assert_eq!(session.run(remote.read(0..u64::MAX)).unwrap_err(), expected);
+
+    // A small arena has smaller pieces.
+    let small = nic.session().arena(8192).open().unwrap();
+    let remote = small.connect(&export.ticket()).unwrap();
+    let expected = too_long(OpPart::Piece, 8193, 8192);
+    assert_eq!(small.run(remote.read(0..8193)).unwrap_err(), expected);
+    assert_eq!(small.run(remote.read(0..8192)).unwrap().len(), 8192);
+}
+
+#[test]
+fn regions_of_others_that_are_dropped_make_room_for_others() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().open().unwrap();
+    for number in 0..3_000 {
+        let remote = session.connect(&export.ticket()).unwrap();
+        assert_eq!(session.run(remote.fetch_add(0, 1)).unwrap(), number);
+    }
+    // As many as there may be at once, and not one more.
+    let all: Vec<_> = (0..1024).map(|_| session.connect(&export.ticket()).unwrap()).collect();
+    let refused = session.connect(&export.ticket()).unwrap_err().to_string();
+    assert!(refused.contains("1024 ways"), "{refused}");
+    drop(all);
+    session.connect(&export.ticket()).unwrap();
+}
+
+#[test]
+fn an_op_outlives_the_handle_of_its_region() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().open().unwrap();
+    let add = |address| {
+        let remote = session.connect(&export.ticket()).unwrap();
+        session.submit(remote.fetch_add(address, 1)).unwrap()
+    };
+    // The second connect finds the first way given up, with an op on it that has not left yet.
+    let pending = [add(0), add(8)];
+    let third = session.connect(&export.ticket()).unwrap();
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        ended.extend(session.poll().unwrap());
+    }
+    for op in pending {
+        let done = ended.iter().find(|done| done.token == op.token()).unwrap();
+        assert_eq!(op.take(*done).unwrap(), 0);
+    }
+    // What was made by a handle that is gone, and is submitted when its way is gone, is refused.
+    let late = session.connect(&export.ticket()).unwrap().fetch_add(0, 1);
+    let fourth = session.connect(&export.ticket()).unwrap();
+    let refused = session.run(late).unwrap_err();
+    assert!(refused.is_not_executed(), "{refused}");
+    assert_eq!(session.run(third.fetch_add(0, 0)).unwrap(), 1);
+    assert_eq!(session.run(fourth.fetch_add(8, 0)).unwrap(), 1);
+}

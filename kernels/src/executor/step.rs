@@ -1,0 +1,235 @@
+//! One op's way from event to event.
+
+use nic_wire::Status;
+
+use super::Limits;
+use super::slot::{Op, Range, State};
+use crate::FETCH_BYTES_MAX;
+use crate::kernel::{Continuation, Event, Extent, Kernel, Outcome, Step};
+use crate::memory::{Memory, Request};
+use crate::reply::Reply;
+use crate::set::Visit;
+
+/// What becomes of an op that was advanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// Its memory has not answered.
+    NotYet,
+    /// It waits for memory.
+    Queue,
+    /// It waits for payload.
+    Park,
+    /// It is over: state Finished.
+    Over,
+    /// It was cancelled; its slot is to be freed.
+    Gone,
+}
+
+/// What a step needs besides the op: the executor's and its caller's.
+pub(super) struct Turn<'a, M> {
+    pub(super) memory: &'a mut M,
+    pub(super) limits: &'a Limits,
+    /// Grows with what is done.
+    pub(super) cost: &'a mut u64,
+}
+
+/// Brings a kernel what it fetched.
+pub(super) struct Fetched<'a, M: Memory> {
+    pub(super) op: &'a mut Op<M::Pending>,
+    pub(super) bytes: &'a [u8],
+    pub(super) turn: Turn<'a, M>,
+}
+
+impl<M: Memory> Visit for Fetched<'_, M> {
+    type Output = After;
+
+    #[inline(always)]
+    fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
+        self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn)
+    }
+}
+
+/// Brings a kernel what is not worth code of its own: anything else than what it fetched.
+pub(super) struct Happened<'a, M: Memory> {
+    pub(super) op: &'a mut Op<M::Pending>,
+    pub(super) event: Event<'a>,
+    pub(super) turn: Turn<'a, M>,
+}
+
+impl<M: Memory> Visit for Happened<'_, M> {
+    type Output = After;
+
+    #[inline(never)]
+    fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
+        self.op.step(kernel, self.event, &mut self.turn)
+    }
+}
+
+// All of this is inlined into where kernel and event are known: from there on the compiler sees
+// what that kernel answers to that event, and steps are never built in memory.
+impl<P: Copy> Op<P> {
+    /// Steps the kernel until it waits for something or is over.
+    #[inline(always)]
+    pub(super) fn step<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &mut K,
+        event: Event<'_>,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        match self.ask(kernel, event, turn.limits) {
+            None => self.stop_at_bound(kernel),
+            Some(Step::FetchToReply(extent)) => self.reply_with(kernel, extent, turn),
+            Some(step) => self.obey(kernel, step, turn),
+        }
+    }
+
+    /// Adds a range to the reply, and as many more as the kernel wants.
+    #[inline(always)]
+    fn reply_with<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &mut K,
+        extent: Extent,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let mut extent = extent;
+        loop {
+            *turn.cost += 1;
+            if let Err(status) = self.add_range(turn.memory, extent) {
+                return self.finish(status, false);
+            }
+            match self.ask(kernel, Event::Replied { length: extent.length }, turn.limits) {
+                None => return self.stop_at_bound(kernel),
+                Some(Step::FetchToReply(next)) => extent = next,
+                Some(step) => return self.obey(kernel, step, turn),
+            }
+        }
+    }
+
+    /// Does what the kernel wants, unless that is a range of the reply.
+    #[inline(always)]
+    fn obey<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &mut K,
+        step: Step,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let memory = &mut *turn.memory;
+        match step {
+            Step::Fetch(extent) => {
+                if extent.length as usize > FETCH_BYTES_MAX {
+                    return self.finish(Status::Unsupported, true);
+                }
+                self.bytes += u64::from(extent.length);
+                if self.bytes > turn.limits.bytes {
+                    return self.stop_at_bound(kernel);
+                }
+                *turn.cost += 1 + u64::from(extent.length >> 6);
+                self.submit(memory, &Request::Read(extent))
+            }
+            Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
+            Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
+            Step::StorePayload(extent) => self.await_payload(memory, extent),
+            Step::Store { at, word } => {
+                *turn.cost += 1;
+                self.submit(memory, &Request::Store(at, word))
+            }
+            Step::CompareSwap { at, expected, desired } => {
+                *turn.cost += 1;
+                self.submit(memory, &Request::CompareSwap { at, expected, desired })
+            }
+            Step::FetchAdd { at, addend } => {
+                *turn.cost += 1;
+                self.submit(memory, &Request::FetchAdd(at, addend))
+            }
+            Step::FetchToReply(_) => unreachable!("the caller took these"),
+        }
+    }
+
+    /// The kernel's answer to an event; `None` if it has taken all its steps.
+    #[inline(always)]
+    fn ask<K: Kernel>(
+        &mut self,
+        kernel: &mut K,
+        event: Event<'_>,
+        limits: &Limits,
+    ) -> Option<Step> {
+        self.steps += 1;
+        if self.steps > limits.steps {
+            return None;
+        }
+        let room = &mut self.buffer[..usize::from(self.room)];
+        Some(kernel.step(event, &mut Reply::new(room, &mut self.gathered)))
+    }
+
+    #[inline(always)]
+    fn submit<M: Memory<Pending = P>>(&mut self, memory: &mut M, request: &Request) -> After {
+        match memory.submit(self.grant(), request) {
+            Ok(pending) => {
+                self.state = State::Fetching(pending);
+                After::Queue
+            }
+            Err(error) => self.finish(error.status(), false),
+        }
+    }
+
+    /// Adds a range to the reply.
+    #[inline(always)]
+    fn add_range<M: Memory<Pending = P>>(
+        &mut self,
+        memory: &mut M,
+        extent: Extent,
+    ) -> Result<(), Status> {
+        let length = u64::from(self.reply_length()) + u64::from(extent.length);
+        if length > u64::from(self.reply_capacity) {
+            return Err(Status::ReplyTooLong);
+        }
+        let grant = self.grant();
+        let Some(place) = self.range.get_mut(usize::from(self.ranges)) else {
+            return Err(Status::Unsupported);
+        };
+        match memory.submit(grant, &Request::Read(extent)) {
+            Ok(pending) => *place = Some(Range { pending, length: extent.length }),
+            Err(error) => return Err(error.status()),
+        }
+        self.ranges += 1;
+        self.range_bytes += extent.length;
+        Ok(())
+    }
+
+    /// The kernel has said where its payload goes.
+    #[inline(always)]
+    fn await_payload<M: Memory<Pending = P>>(&mut self, memory: &mut M, extent: Extent) -> After {
+        if extent.length != self.payload.length || self.payload.received != 0 {
+            return self.finish(Status::Unsupported, false);
+        }
+        let pending = match memory.submit(self.grant(), &Request::Payload(extent)) {
+            Ok(pending) => pending,
+            Err(error) => return self.finish(error.status(), false),
+        };
+        if extent.length == 0 {
+            memory.abandon(&pending);
+            self.state = State::PayloadPlaced;
+            return After::Queue;
+        }
+        self.state = State::Payload(pending);
+        After::Park
+    }
+
+    /// Ends the op at a limit, with the kernel's continuation at the end of its reply if it has one
+    /// that fits.
+    #[cold]
+    fn stop_at_bound<K: Kernel>(&mut self, kernel: &K) -> After {
+        let start = usize::from(self.gathered);
+        let end = start + Continuation::BYTES;
+        let fits = self.ranges == 0 && end <= self.reply_capacity as usize;
+        let continuation = kernel.resume_point().filter(|_| fits);
+        let place = self.buffer.get_mut(start..end);
+        if let (Some(Continuation(bytes)), Some(place)) = (continuation, place) {
+            place.copy_from_slice(&bytes);
+            self.gathered = end as u16;
+            self.finish(Status::Continues, true)
+        } else {
+            self.finish(Status::TooManySteps, false)
+        }
+    }
+}
