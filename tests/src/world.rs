@@ -152,13 +152,8 @@ impl World {
         let port = TestPort::new(port, misdirection.clone());
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e);
         let engine = Engine::new(port, config, self.seed, self.now()).unwrap();
-        self.hosts[host.0] = Some(SimHost {
-            engine,
-            misdirection,
-            answers: Vec::new(),
-            woken: true,
-            paused: false,
-        });
+        self.hosts[host.0] =
+            Some(SimHost { engine, misdirection, answers: Vec::new(), woken: true, paused: false });
     }
 
     /// The engine dies without a word.

@@ -346,6 +346,9 @@ impl Play {
             host.pool.sends_per_turn = usize::MAX;
         }
         self.world.run_for(Span::from_ms(5_000));
+        // What waited for a flow that has ended at the last moment is thrown away.
+        self.world.settle();
+        assert_eq!(self.world.hosts[0].outbox.len(), 0, "{}", self.world.summary());
     }
 
     /// Each flow works, or both ends come to know that it is dead.

@@ -417,11 +417,8 @@ impl BucketTable {
             reserved: 0.into(),
             generation: identity.generation.into(),
         };
-        let bucket = BucketHeader {
-            config_id: identity.config_id.into(),
-            flags: 0.into(),
-            used: 0.into(),
-        };
+        let bucket =
+            BucketHeader { config_id: identity.config_id.into(), flags: 0.into(), used: 0.into() };
         let mut bytes = [0; BUCKET_BYTES_MAX];
         bytes[..BUCKET_HEADER_BYTES].copy_from_slice(bucket.as_bytes());
         let bytes = &bytes[..self.geometry.bucket_bytes() as usize];

@@ -66,7 +66,7 @@ fn packets(random: &mut Random) -> Vec<(SocketAddr, Vec<u8>)> {
 fn impersonate(target: &Endpoint, number: usize, from: &mut SocketAddr, bytes: &mut [u8]) {
     let Some((_, flow)) = target.iter().nth(number % usize::from(FLOWS)) else { return };
     let mut header = PacketHeader::new(PacketKind::Data, flow.local_id());
-    let acks = if number % 3 == 0 { PacketFlags::ACKS } else { PacketFlags::ACK_NOW };
+    let acks = if number.is_multiple_of(3) { PacketFlags::ACKS } else { PacketFlags::ACK_NOW };
     header.flags = (PacketFlags::NUMBERED | acks).bits().into();
     header.packet_number = (flow.expected() as u32).wrapping_add(number as u32 % 160).into();
     header.write(bytes);
@@ -118,7 +118,7 @@ fn molested() -> (Seen, u64, u64) {
     counting_allocator::watch_this_thread();
     knock(&mut target, now, &mut initiators, SocketAddr::from(([10, 8, 2, 1], 4791)));
     for (number, (from, bytes)) in packets.iter_mut().enumerate() {
-        if bytes[1] == PacketKind::Data as u8 && number % 8 != 0 {
+        if bytes[1] == PacketKind::Data as u8 && !number.is_multiple_of(8) {
             impersonate(&target, number, from, bytes);
         }
         match target.handle(now, *from, bytes, &mut Crc32, &mut NoFrames) {
@@ -130,7 +130,7 @@ fn molested() -> (Seen, u64, u64) {
             Handled::Foreign { .. } => {}
         }
         // Bursts longer than the queue of answers.
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             now += Span::from_us(300);
             turn(&mut target, now);
         }

@@ -128,7 +128,7 @@ fn ways_survive_the_reuse_of_flow_slots() {
     }
     assert_eq!(pair.world.counters(left).flows, 4, "all slots are taken");
     let done = pair.world.run(&mut pair.session, &Ask::read(pair.remote, 0, 8));
-    assert_eq!(done.ended(), (Status::Unreachable, Fate::NotExecuted));
+    assert_eq!(done.ended(), (Status::Busy, Fate::NotExecuted));
 
     // The fourth engine dies, and its slot becomes free.
     pair.world.kill(fourth);
@@ -170,7 +170,7 @@ fn flows_of_the_dead_make_room() {
     let (_, rkey) = pair.world.exported_region(third, owner, 4096, Access::all());
     let mut own = pair.world.add_session(pair.target, small_session());
     let work = pair.world.connect_work(&own, third, rkey);
-    assert_eq!(pair.world.refused(pair.target, work).status, Status::Unreachable);
+    assert_eq!(pair.world.refused(pair.target, work).status, Status::Busy);
     pair.world.run_for(Span::from_ms(1));
     let remote = pair.world.connect(&own, third, rkey);
     pair.world.connect(&session, pair.target, pair.rkey);

@@ -39,7 +39,11 @@ impl<K: KernelSet> Core<K> {
                 peer: peer(op.link),
                 kernel: op.kernel.0,
                 state: op.live_state(),
-                payload_left: op.payload_left,
+                // A call came whole, or it would have been refused.
+                payload_left: match op.source {
+                    Source::Call { .. } => 0,
+                    _ => op.payload_left,
+                },
                 session: match op.source {
                     Source::Call { session, .. } => Some(session),
                     _ => None,
