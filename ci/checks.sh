@@ -49,7 +49,7 @@ check_no_std() {
 # Every crate that has tests/loom_*.rs.
 check_loom() {
     local found
-    for found in $(git ls-files --cached --others --exclude-standard -- '*/tests/loom_*.rs' |
+    for found in $(git ls-files --cached --others --exclude-standard -- ':(glob)*/tests/loom_*.rs' |
         xargs -r -n 1 dirname | xargs -r -n 1 dirname | sort -u); do
         RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR="$target/loom" timeout --foreground 10m \
             cargo test --locked --release --manifest-path "$found/Cargo.toml" --test 'loom_*' 2>&1 |
@@ -92,13 +92,11 @@ check_wake_fence_matters() {
     grep --extended-regexp '^test no_wake_up_is_lost \.\.\. FAILED' <<<"$output"
 }
 
-# has_nightly FILE..: a nightly toolchain that has these, below its folder of libraries.
+# has_nightly FILE: a nightly toolchain that has this, below its folder. Nothing is installed.
 has_nightly() {
-    local sysroot file
-    sysroot="$(rustc +nightly --print sysroot 2>/dev/null)" || return 1
-    for file in "$@"; do
-        [[ -e "$sysroot/$file" ]] || return 1
-    done
+    local sysroot
+    sysroot="$(RUSTUP_AUTO_INSTALL=0 rustc +nightly --print sysroot 2>/dev/null)" || return 1
+    [[ -e "$sysroot/$1" ]]
 }
 
 # Accesses outside of what was allocated, after its end or after it was freed, where `unsafe` is.
@@ -123,7 +121,7 @@ check_address_sanitizer() {
 # Undefined behaviour and data races in the core of shm, whose copies are then relaxed atomics, and
 # in the formats. Slow, so few random inputs; the interpreter has no memfds.
 check_miri() {
-    if ! cargo +nightly miri --version >/dev/null 2>&1; then
+    if ! RUSTUP_AUTO_INSTALL=0 cargo +nightly miri --version >/dev/null 2>&1; then
         echo "no Miri here: rustup +nightly component add miri rust-src"
         return 77
     fi

@@ -16,6 +16,8 @@ use crate::local::LocalEngine;
 
 /// Busy turns between two publications of the counters.
 const PUBLISH_TURNS: u32 = 64;
+/// Or after so many without, some microseconds: not in the midst of one op after the other.
+const PUBLISH_IDLE_TURNS: u32 = 16;
 /// The longest sleep: whatever happens, the engine looks around this often.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,7 @@ pub fn drive(
 ) {
     let spin = spin.map(|spin| Span::from_ns(spin.as_nanos() as u64));
     let mut last_work = clock::now();
-    let mut unpublished = 0;
+    let (mut unpublished, mut idle_turns) = (0, 0u32);
     while !link.stop.load(Ordering::Relaxed) {
         let now = clock::now();
         if let Some(mut post) = link.mailbox.take() {
@@ -72,8 +74,11 @@ pub fn drive(
         if turn.busy {
             last_work = now;
             unpublished += 1;
+            idle_turns = 0;
+        } else {
+            idle_turns = idle_turns.saturating_add(1);
         }
-        if unpublished >= PUBLISH_TURNS || (unpublished > 0 && !turn.busy) {
+        if unpublished >= PUBLISH_TURNS || unpublished > 0 && idle_turns >= PUBLISH_IDLE_TURNS {
             link.counters.publish(&engine.counters());
             unpublished = 0;
         }

@@ -140,7 +140,7 @@ impl Link {
         self.held = 0;
         self.in_hand = 0;
         self.asks = false;
-        self.touched = false;
+        // Whether it stands in the list of those with business is not the flow's, but the place's.
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");
     }
 

@@ -49,7 +49,7 @@ impl Streams {
     }
 
     /// Notes that op `sequence` of `stream` has finished.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&mut self, stream: u16, sequence: u32) -> Result<(), OutOfReach> {
         self.stream(stream).ok_or(OutOfReach)?.progress.finish(sequence)
     }
@@ -87,7 +87,7 @@ impl Progress {
     }
 
     /// Notes that a number has finished.
-    #[inline]
+    #[inline(always)]
     pub(super) fn finish(&mut self, sequence: u32) -> Result<(), OutOfReach> {
         if !self.reaches(sequence) {
             return Err(OutOfReach);

@@ -1,13 +1,13 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
+mod fences;
 mod live;
 
 use nic_kernels::mapped::MappedMemory;
 use nic_kernels::{Executor, Invocation, KernelSet, Memory, SlotId};
 use nic_ports::Port;
 use nic_wire::frame::{self, REPLY_BYTES, ReplyWriter, RequestFlags};
-use nic_wire::packet::MAX_PACKET_BYTES;
 use nic_wire::{Fate, KernelId, OpId, Span, Status, Time};
 
 use super::core::Core;
@@ -372,36 +372,6 @@ impl<K: KernelSet> Core<K> {
         while let Some(index) = self.target.ended_orphans.pop() {
             self.let_go(index);
         }
-    }
-
-    /// Starts requests whose fence has opened, as far as there are slots for them.
-    pub(super) fn release_fences(&mut self, link_slot: u16) -> Result<(), NoRoom> {
-        let mut bytes = [0; MAX_PACKET_BYTES];
-        let mut index = 0;
-        while index < self.holds.len() {
-            let held = self.holds.get(index);
-            if held.link != link_slot {
-                index += 1;
-                continue;
-            }
-            let request = held.request;
-            let link = &mut self.links[usize::from(link_slot)];
-            // One whose budget is spent waits no longer: it is refused.
-            let may_start = held.is_expired(self.now)
-                || link.streams.may_start(request.stream, request.sequence) != Ok(false);
-            if !may_start {
-                index += 1;
-                continue;
-            }
-            if self.target.free() == 0 {
-                return Err(NoRoom);
-            }
-            if let Some((held, arguments, chunk)) = self.holds.release(index, &mut bytes) {
-                link.held -= 1;
-                self.start(link_slot, held.arrived, held.age_us, &request, (arguments, chunk));
-            }
-        }
-        Ok(())
     }
 
     /// Puts the replies of a flow into packets until there is no more, or no room.

@@ -16,6 +16,7 @@ impl<K: KernelSet> Core<K> {
         while let Some(slot) = self.blocked.pop() {
             self.touch_link(slot);
         }
+        debug_assert!(self.touched.len() <= self.links.len(), "a flow has business once");
         let mut index = 0;
         while index < self.touched.len() {
             let slot = self.touched[index];

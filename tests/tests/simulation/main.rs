@@ -19,6 +19,7 @@ mod scene;
 mod tally;
 
 use std::io::Write;
+use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +33,7 @@ const OPS: u64 = 4_000;
 /// Seeds of a run: ten million ops where the compiler has optimised, fewer where it has not.
 const SEEDS: u64 = if cfg!(debug_assertions) { 24 } else { 2_520 };
 
-/// What a run of so many seeds cannot be without.
+/// What a run of thousands of seeds cannot be without.
 const WANTED: &[(&str, &str)] = &[
     ("faults", "deaths of a process of engines"),
     ("faults", "deaths of an initiator"),
@@ -87,11 +88,14 @@ fn run_all(seeds: &[u64]) -> Tally {
             scope.spawn(|| {
                 let take = || seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize);
                 while let Some(seed) = take() {
-                    if sum.is_poisoned() {
-                        return;
+                    match catch_unwind(|| run(*seed)) {
+                        Ok(tally) => sum.lock().unwrap().merge(tally),
+                        Err(panic) => {
+                            // The others need not go on.
+                            next.store(seeds.len() as u64, Ordering::Relaxed);
+                            resume_unwind(panic);
+                        }
                     }
-                    let tally = run(*seed);
-                    sum.lock().unwrap().merge(tally);
                 }
             });
         }
@@ -114,7 +118,8 @@ fn every_op_ends_as_its_fate_says() {
     let tally = run_all(&seeds);
     show(&tally);
     assert!(tally.total("submitted") >= SEEDS * OPS);
-    for (group, what) in WANTED {
+    let wanted = if seeds.len() < 1000 { &[] } else { WANTED };
+    for (group, what) in wanted {
         assert!(tally.of(group, what) > 0, "{group}: {what} did not happen");
     }
 }

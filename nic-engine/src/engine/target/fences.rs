@@ -1,0 +1,39 @@
+//! Requests that wait for a fence to open.
+
+use nic_kernels::KernelSet;
+use nic_wire::packet::MAX_PACKET_BYTES;
+
+use crate::engine::core::Core;
+use crate::engine::links::NoRoom;
+
+impl<K: KernelSet> Core<K> {
+    /// Starts requests whose fence has opened, as far as there are slots for them.
+    pub(in crate::engine) fn release_fences(&mut self, link_slot: u16) -> Result<(), NoRoom> {
+        let mut bytes = [0; MAX_PACKET_BYTES];
+        let mut index = 0;
+        while index < self.holds.len() {
+            let held = self.holds.get(index);
+            if held.link != link_slot {
+                index += 1;
+                continue;
+            }
+            let request = held.request;
+            let link = &mut self.links[usize::from(link_slot)];
+            // One whose budget is spent waits no longer: it is refused.
+            let may_start = held.is_expired(self.now)
+                || link.streams.may_start(request.stream, request.sequence) != Ok(false);
+            if !may_start {
+                index += 1;
+                continue;
+            }
+            if self.target.free() == 0 {
+                return Err(NoRoom);
+            }
+            if let Some((held, arguments, chunk)) = self.holds.release(index, &mut bytes) {
+                link.held -= 1;
+                self.start(link_slot, held.arrived, held.age_us, &request, (arguments, chunk));
+            }
+        }
+        Ok(())
+    }
+}
