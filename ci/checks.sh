@@ -83,7 +83,8 @@ check_checksum_matters() {
 # model that looks for lost wake-ups must find it.
 check_wake_fence_matters() {
     local test=(cargo test --locked --release -p nic-shm --test loom_ring) output
-    export RUSTFLAGS='--cfg loom --cfg nic_break="wake_fence"' CARGO_TARGET_DIR="$target/loom-broken"
+    export RUSTFLAGS='--cfg loom --cfg nic_break="wake_fence"'
+    export CARGO_TARGET_DIR="$target/loom-broken"
     "${test[@]}" --no-run
     if output="$(timeout --foreground 10m "${test[@]}" 2>&1)"; then
         echo "the loom model passes although a wake-up fence is missing" >&2

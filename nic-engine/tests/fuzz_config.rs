@@ -1,5 +1,5 @@
-//! Arbitrary and changed configuration files: each is understood or refused with a message, and what
-//! is understood means the same when it is written and read again.
+//! Arbitrary and changed configuration files: each is understood or refused with a message, and
+//! what is understood means the same when it is written and read again.
 // The functions that tests share fail by panicking, too.
 #![allow(clippy::unwrap_used)]
 

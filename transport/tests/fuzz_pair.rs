@@ -1,8 +1,8 @@
 //! Two endpoints, the network between them and their users, driven by an arbitrary script.
 //!
-//! Where nobody forges packets every payload is taken at most once, and by the time that the network
-//! has been good for a while exactly once, or its flow is known to be dead. Where somebody does,
-//! flows may end, but nothing panics, nothing is held for ever, and new flows work.
+//! Where nobody forges packets every payload is taken at most once, and by the time that the
+//! network has been good for a while exactly once, or its flow is known to be dead. Where somebody
+//! does, flows may end, but nothing panics, nothing is held for ever, and new flows work.
 // The functions that tests share fail by panicking, too.
 #![allow(clippy::unwrap_used)]
 

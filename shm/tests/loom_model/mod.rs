@@ -36,7 +36,8 @@ impl<const FENCED: bool> CursorWord for Word<FENCED> {
     }
 }
 
-/// Entries of a ring, or pieces of an arena: loom fails the test if one is read while it is written.
+/// Entries of a ring, or pieces of an arena: loom fails the test if one is read while it is
+/// written.
 pub struct Places([UnsafeCell<u32>; 2]);
 
 impl Places {

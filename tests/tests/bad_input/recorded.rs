@@ -1,8 +1,8 @@
 //! Recorded traffic, changed here and there and played again.
 //!
-//! A world is all decided by its seed: an engine that lives through the same moments once more draws
-//! the same ids and cookies, so that it believes the packets of a peer that is no more, if somebody
-//! at that peer's address sends them.
+//! A world is all decided by its seed: an engine that lives through the same moments once more
+//! draws the same ids and cookies, so that it believes the packets of a peer that is no more, if
+//! somebody at that peer's address sends them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -107,7 +107,8 @@ fn plausible(random: &mut Random, remote: u16, address: u64) -> Command {
     command
 }
 
-/// Makes the engine take what stands in the next slot of the command ring, whatever that is by then.
+/// Makes the engine take what stands in the next slot of the command ring, whatever that is by
+/// then.
 fn publish(session: &AppSession, command: &Command, index: u32) {
     let slot = u64::from(index % SESSION.depth) * size_of::<Command>() as u64;
     let at = session.places.commands + RING_WORDS_BYTES as u64 + slot;
