@@ -88,7 +88,9 @@ impl Scene {
             Remedy::Unplug(process) => self.world.network.resume(ip(process)),
             Remedy::Revive(process) => self.revive(process),
             Remedy::Initiator(place) if self.is_alive(place) => self.start_initiator(place),
-            Remedy::Owner(place) if self.is_alive(place) => self.start_owner(place),
+            Remedy::Owner(place) if self.is_alive(place) && self.places[place].owner.is_none() => {
+                self.start_owner(place);
+            }
             Remedy::Export(place) => self.export(place),
             // What died meanwhile comes back with its engine.
             Remedy::Initiator(_) | Remedy::Owner(_) => {}
