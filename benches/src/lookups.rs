@@ -19,7 +19,7 @@ const WINDOW_MAX: usize = 128;
 /// # Errors
 /// The machine has no such memory.
 pub fn memory(bytes: u64) -> Result<(RacyMem, PageKind)> {
-    let shared = SharedMemory::create("nic-bench", bytes, Pages::TryHuge)?;
+    let mut shared = SharedMemory::create("nic-bench", bytes, Pages::TryHuge)?;
     shared.populate()?;
     Ok((shared.memory(), shared.page_kind()))
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod executor;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -30,13 +31,24 @@ struct Arguments {
 type Program = fn(&Arguments) -> Result<Report>;
 
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 1] = [(
-    "executor",
-    "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
-    executor::run,
-)];
+const PROGRAMS: [(&str, &str, Program); 2] = [
+    (
+        "executor",
+        "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
+        executor::run,
+    ),
+    (
+        "waiting",
+        "READs by how engines and sessions wait, and what they use when idle",
+        waiting::run,
+    ),
+];
 
 fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(waiting::ENGINE_COMMAND) {
+        return engine_process(&words.next().unwrap_or_default());
+    }
     let arguments = Arguments::parse();
     let Some((_, _, program)) = PROGRAMS.iter().find(|(name, _, _)| *name == arguments.name) else {
         eprintln!("found no figures named {:?}; there are:", arguments.name);
@@ -52,4 +64,15 @@ fn main() -> ExitCode {
     };
     println!("{}", if arguments.json { report.to_json() } else { report.to_text() });
     ExitCode::from(report.exit_code(arguments.json))
+}
+
+/// This program again, as an engine that a bench has started.
+fn engine_process(config: &str) -> ExitCode {
+    match waiting::engine_process(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("engine: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -18,6 +18,7 @@ compile_error!("nic needs Linux 5.14 or newer");
 mod config;
 mod demo;
 mod doctor;
+mod exit;
 mod metrics;
 mod ops;
 mod plain_table;
@@ -28,10 +29,11 @@ mod top;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nic_engine::daemon::Exit;
 
 /// A software NIC that runs programs next to memory.
 #[derive(Debug, Parser)]
-#[command(name = "nic", version, arg_required_else_help = true)]
+#[command(name = "nic", version, arg_required_else_help = true, after_help = Exit::table())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +44,7 @@ enum Command {
     /// Look keys up in another process's memory, in one round trip, and compare with other ways.
     Demo(demo::Arguments),
     /// Run an engine process.
+    #[command(after_help = Exit::table())]
     Serve(nic_engine::daemon::Arguments),
     /// Explain what an engine process can be told.
     Config(config::Arguments),
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nic: {}", message(&error));
-            ExitCode::FAILURE
+            exit::of(&error).into()
         }
     }
 }

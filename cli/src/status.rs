@@ -29,6 +29,19 @@ struct Status {
     version: String,
     engines: Vec<EngineStatus>,
     applications: Vec<Application>,
+    /// What its operator should know.
+    #[serde(default)]
+    warnings: Vec<String>,
+    /// Not told by engines inside other programs.
+    hardening: Option<Hardening>,
+}
+
+/// What the process has given up.
+#[derive(Debug, Deserialize)]
+struct Hardening {
+    seccomp: String,
+    capabilities: u64,
+    core_dumps: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +107,8 @@ fn text(status: &Status) -> String {
     for engine in &status.engines {
         lines.push(format!("engine {}: {}, {}", engine.engine, engine.address, engine.port));
     }
+    lines.extend(status.hardening.as_ref().map(given_up));
+    lines.extend(status.warnings.iter().map(|warning| format!("WARNING: {warning}")));
     // This command itself is connected while it asks.
     let others: Vec<_> =
         status.applications.iter().filter(|one| one.pid != std::process::id()).collect();
@@ -106,6 +121,20 @@ fn text(status: &Status) -> String {
     lines.push(counters(&status.engines).to_string());
     lines.push(String::new());
     lines.join("\n")
+}
+
+fn given_up(hardening: &Hardening) -> String {
+    let calls = match hardening.seccomp.as_str() {
+        "kill" => "unexpected system calls kill it",
+        "log" => "unexpected system calls are logged",
+        _ => "SYSTEM CALLS ARE NOT FILTERED (hardening.seccomp)",
+    };
+    let capabilities = match hardening.capabilities {
+        0 => "no capabilities".to_owned(),
+        some => format!("CAPABILITIES {some:#x}"),
+    };
+    let dumps = if hardening.core_dumps { "CORE DUMPS" } else { "no core dumps" };
+    format!("hardening: {calls}, {capabilities}, {dumps}")
 }
 
 fn application(one: &Application) -> String {
@@ -160,7 +189,9 @@ mod tests {
             "engines":[{"engine":0,
                 "address":"127.0.0.1:9","port":"udp","counters":{"flows":12345}}],
             "applications":[{"name":"store","pid":8,"user":9,"engine":0,
-                "sessions":1,"regions":2,"bytes":4097}]}"#;
+                "sessions":1,"regions":2,"bytes":4097}],
+            "warnings":["engine 0 has no core"],
+            "hardening":{"seccomp":"off","capabilities":0,"core_dumps":false}}"#;
         let shown = text(&serde_json::from_str(json).unwrap());
         for part in [
             "process 7",
@@ -169,6 +200,8 @@ mod tests {
             "sessions 1, regions 2, 5 KiB",
             "flows open",
             "12 345",
+            "WARNING: engine 0 has no core",
+            "NOT FILTERED (hardening.seccomp), no capabilities, no core dumps",
         ] {
             assert!(shown.contains(part), "{part} is missing in {shown}");
         }

@@ -106,11 +106,11 @@ fn every_metric_is_listed_and_what_is_no_counters_file_is_told() {
     let file = folder.path().join("x");
     let path = file.to_str().unwrap();
     let missing = nic(&["metrics", "--file", path]);
-    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(missing.status.code(), Some(69));
     assert!(message(&missing).contains("--socket"), "{}", message(&missing));
     fs::write(&file, [7; 4096]).unwrap();
     let foreign = nic(&["metrics", "--file", path]);
-    assert_eq!(foreign.status.code(), Some(1));
+    assert_eq!(foreign.status.code(), Some(65));
     assert!(message(&foreign).contains("no counters file that"), "{}", message(&foreign));
 }
 
@@ -192,7 +192,7 @@ fn prometheus_text_is_served_over_http() {
     let (config, socket) = (taken.path().join("nic.toml"), taken.path().join("nic.sock"));
     let (config, socket) = (config.to_str().unwrap(), socket.to_str().unwrap());
     let second = nic(&["serve", "--config", config, "--socket", socket]);
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(69));
     let said = message(&second);
     assert!(said.contains("metrics.listen") && said.contains("in use"), "{said}");
 }

@@ -25,7 +25,7 @@ fn an_engine_serves_tells_its_status_and_leaves_nothing() {
     assert_eq!(status["pid"], engine.pid());
 
     let second = nic(&["serve", "--socket", path]);
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(69));
     let said = message(&second);
     assert!(said.contains(&format!("is in use by pid {}", engine.pid())), "{said}");
 
@@ -33,7 +33,7 @@ fn an_engine_serves_tells_its_status_and_leaves_nothing() {
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
     assert!(left.iter().all(|path| path.extension().is_some_and(|e| e == "lock")), "{left:?}");
     let status = nic(&["status", "--socket", path]);
-    assert_eq!(status.status.code(), Some(1));
+    assert_eq!(status.status.code(), Some(69));
     assert!(message(&status).contains("nic serve"), "{}", message(&status));
 }
 
@@ -51,14 +51,16 @@ fn a_bad_configuration_is_told_with_its_line_and_key() {
             "--socket",
             socket.to_str().unwrap(),
         ]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(78));
         message(&output)
     };
     let said = serve("[engine]\ncoers = [1]\n");
     assert!(said.contains("line 2") && said.contains("unknown field `coers`"), "{said}");
     let said = serve("[port]\naddress = \"0.0.0.0:7000\"\n");
     assert!(said.contains("--insecure-network"), "{said}");
-    let said = message(&nic(&["serve", "--socket", "/nonexistent/nic.sock"]));
+    let output = nic(&["serve", "--socket", "/nonexistent/nic.sock"]);
+    assert_eq!(output.status.code(), Some(73));
+    let said = message(&output);
     assert!(said.contains("install -d") && said.contains("--socket"), "{said}");
 }
 
@@ -90,7 +92,7 @@ fn an_address_in_use_is_told() {
     let socket = folder.path().join("nic.sock");
     let output =
         nic(&["serve", "--config", config.to_str().unwrap(), "--socket", socket.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(69));
     let said = message(&output);
     assert!(said.contains(&address) && said.contains("in use"), "{said}");
 }
@@ -116,7 +118,7 @@ fn the_doctor_finds_this_machine_usable() {
 fn the_demos_own_commands_are_not_for_people() {
     for command in ["__demo-engine", "__demo-target"] {
         let output = nic(&[command]);
-        assert_eq!(output.status.code(), Some(1));
+        assert!(!output.status.success());
         assert!(message(&output).contains("nic demo"), "{}", message(&output));
     }
 }

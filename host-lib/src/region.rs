@@ -23,10 +23,10 @@ pub struct RegionBuilder<'n> {
 
 impl<'n> RegionBuilder<'n> {
     pub(crate) fn new(nic: &'n Nic, bytes: u64) -> Self {
-        RegionBuilder { nic, bytes, pages: Pages::Small, base: 0 }
+        RegionBuilder { nic, bytes, pages: Pages::TryHuge, base: 0 }
     }
 
-    /// Which pages it lies on (small ones unless set).
+    /// Which pages it lies on ([`Pages::TryHuge`] unless set).
     #[must_use]
     pub fn pages(self, pages: Pages) -> Self {
         RegionBuilder { pages, ..self }
@@ -43,7 +43,9 @@ impl<'n> RegionBuilder<'n> {
     /// # Errors
     /// The system has no such memory, or the engine refuses or is gone.
     pub fn create(self) -> Result<Region, NicError> {
-        let shared = SharedMemory::create("nic-region", self.bytes, self.pages)?;
+        let mut shared = SharedMemory::create("nic-region", self.bytes, self.pages)?;
+        // Here rather than by the engine, whose other applications would have to wait.
+        shared.populate()?;
         let request = ControlRequest::Register { length: self.bytes, base: self.base };
         let ControlReply::Region { region } =
             self.nic.inner.request(&request, &[shared.fd().as_fd()])?.0

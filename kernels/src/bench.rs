@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use nic_shm::RacyMem;
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
+use crate::checked::Checked;
 use crate::mapped::{DomainId, MappedMemory, Tables};
 use crate::{
     Access, Budget, Builtin, Executor, Finish, Invocation, KernelSet, Limits, Memory, SlotId,
@@ -15,9 +16,9 @@ pub(crate) const ALL: Access = Access::all();
 
 /// Memory of one domain, and an executor.
 pub(crate) struct Bench<K: KernelSet = Builtin> {
-    pub(crate) memory: MappedMemory,
+    pub(crate) memory: Checked,
     pub(crate) domain: DomainId,
-    pub(crate) executor: Executor<K, MappedMemory>,
+    pub(crate) executor: Executor<K, Checked>,
 }
 
 impl<K: KernelSet> Bench<K> {
@@ -26,7 +27,8 @@ impl<K: KernelSet> Bench<K> {
     }
 
     pub(crate) fn with_limits(capacity: u32, limits: Limits) -> Self {
-        let mut memory = MappedMemory::new(Tables { domains: 2, regions: 16, exports: 16 });
+        let tables = Tables { domains: 2, regions: 16, exports: 16 };
+        let mut memory = Checked::new(MappedMemory::new(tables));
         let domain = memory.add_domain().unwrap();
         Bench { memory, domain, executor: Executor::new(capacity, limits) }
     }

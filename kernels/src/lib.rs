@@ -70,6 +70,8 @@ pub mod write;
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod checked;
 mod executor;
 #[cfg(test)]
 mod fuzz;

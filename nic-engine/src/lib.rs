@@ -6,6 +6,7 @@
 //! | [`engine`] | the engine itself: one turn after another on a [`nic_ports::Port`] |
 //! | [`daemon`] | a process of engines: pinned threads, the control socket, configuration |
 //! | [`plane`] | control messages into engine work and back |
+//! | [`waiting`] | what a thread does that finds nothing to do |
 //!
 //! An engine knows flows, sessions, regions and kernels; it does not know sockets of applications,
 //! files or clocks: those belong to whoever drives it, a [`daemon`] or an application.
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod daemon;
 pub mod engine;
 pub mod plane;
+pub mod waiting;
 
 mod local;
 mod protection;

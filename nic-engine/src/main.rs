@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nic_engine::daemon::{self, Arguments};
+use nic_engine::daemon::{self, Arguments, Exit};
 
 /// A poll-mode software NIC that runs operations next to memory.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = Exit::table())]
 struct Command {
     #[command(flatten)]
     arguments: Arguments,
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("nic-engine: {error}");
-            ExitCode::FAILURE
+            error.exit().into()
         }
     }
 }

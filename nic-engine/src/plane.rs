@@ -84,8 +84,8 @@ pub fn translate(
         }
         ControlRequest::OpenSession { geometry } => {
             let places = geometry.places().map_err(refusal)?;
-            let shared =
-                SharedMemory::create("nic-session", places.total, Pages::Small).map_err(refusal)?;
+            let mut shared = SharedMemory::create("nic-session", places.total, Pages::Joined)
+                .map_err(refusal)?;
             shared.populate().map_err(refusal)?;
             let memory = shared.memory();
             let (bells, parts) = session_parts(shared, bells).map_err(refusal)?;
@@ -97,7 +97,7 @@ pub fn translate(
             let descriptor = descriptors.into_iter().next().ok_or_else(|| {
                 Refusal::new(Status::BadCommand, "a region's descriptor comes with its message")
             })?;
-            let shared = SharedMemory::open(descriptor, length).map_err(refusal)?;
+            let mut shared = SharedMemory::open(descriptor, length).map_err(refusal)?;
             shared.populate().map_err(refusal)?;
             let memory = shared.memory().slice(0, length).map_err(refusal)?;
             Work::Register { client, memory, base }

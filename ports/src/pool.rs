@@ -2,7 +2,7 @@
 
 use nic_shm::RacyMem;
 use nic_transport::FrameId;
-use nic_wire::packet::MAX_PACKET_BYTES;
+use nic_wire::packet::{DEFAULT_PACKET_BYTES, MAX_PACKET_BYTES};
 
 use crate::Share;
 
@@ -164,6 +164,16 @@ impl FramePool {
         self.slots[index as usize] = Slot { references: 1, queued: 0, share };
         self.in_use[share as usize] += 1;
         Some(FrameId(index))
+    }
+
+    /// Asks for the lines of the frame that will be handed out next, to be written: in memory that
+    /// a peer has just read, it would be waited for otherwise.
+    #[inline]
+    pub fn prefetch_next(&self) {
+        if let Some(next) = self.free.last() {
+            let start = u64::from(*next) * FRAME_STRIDE as u64;
+            self.memory.prefetch_for_write(start, DEFAULT_PACKET_BYTES as u64);
+        }
     }
 
     /// Takes one more reference.

@@ -159,7 +159,7 @@ pub fn revoke_work(client: ClientId, rkey: Rkey) -> Work {
 
 /// New memory whose last byte borders on a page that faults: no engine of any test reads or writes
 /// a byte too many. Regions begin at multiples of 16.
-fn fenced(bytes: u64) -> RacyMem {
+pub fn fenced(bytes: u64) -> RacyMem {
     let edge = if bytes.is_multiple_of(16) { Edge::End } else { Edge::Start };
     FencedMemory::new(bytes, edge).expect("the machine has memory").memory()
 }

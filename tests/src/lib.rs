@@ -41,7 +41,7 @@ pub mod watched_port;
 mod world;
 
 pub use ask::Ask;
-pub use control::revoke_work;
+pub use control::{fenced, revoke_work};
 pub use port::{Misdirection, TestPort};
 pub use rogue::{Rogue, request_frame};
 pub use seeds::{OnFailure, under_seeds};

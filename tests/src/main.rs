@@ -10,6 +10,7 @@ mod roles;
 
 use std::process::ExitCode;
 
+use nic_engine::daemon::{DaemonError, Exit};
 use nic_tests::children::Role;
 use nic_tests::counting_allocator::CountingAllocator;
 
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref().map_or(Exit::Failed, DaemonError::exit).into()
         }
     }
 }

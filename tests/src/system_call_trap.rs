@@ -69,8 +69,9 @@ impl Allowed {
         Ok(self)
     }
 
-    /// Sleeping until a descriptor has something.
+    /// Sleeping until a descriptor has something, and letting others run first.
     fn sleep(mut self) -> Self {
+        self.calls.insert(libc::SYS_sched_yield, Vec::new());
         #[cfg(target_arch = "x86_64")]
         self.calls.insert(libc::SYS_poll, Vec::new());
         self.calls.insert(libc::SYS_ppoll, Vec::new());

@@ -54,8 +54,6 @@ impl Watch {
 pub struct Watched<P> {
     inner: P,
     watch: Watch,
-    /// Whether the engine sleeps when it is idle.
-    may_sleep: bool,
     offence: Offence,
     is_watched: bool,
     turns: u32,
@@ -63,8 +61,8 @@ pub struct Watched<P> {
 
 impl<P: Port> Watched<P> {
     /// Around a port.
-    pub fn new(inner: P, watch: Watch, may_sleep: bool, offence: Offence) -> Self {
-        Watched { inner, watch, may_sleep, offence, is_watched: false, turns: 0 }
+    pub fn new(inner: P, watch: Watch, offence: Offence) -> Self {
+        Watched { inner, watch, offence, is_watched: false, turns: 0 }
     }
 
     /// Called in the first turn under watch, on the engine's thread.
@@ -72,11 +70,8 @@ impl<P: Port> Watched<P> {
     fn begin(&mut self) -> Result<()> {
         self.is_watched = true;
         let socket = self.inner.wait_descriptor().context("the port has a socket")?;
-        let mut allowed = Allowed::nothing().port(socket)?.ring()?;
-        if self.may_sleep {
-            allowed = allowed.engine_sleep()?;
-        }
-        self.watch.watch_this_thread(allowed)
+        // One that spins sleeps as well where others keep its core from it.
+        self.watch.watch_this_thread(Allowed::nothing().port(socket)?.ring()?.engine_sleep()?)
     }
 
     #[cold]

@@ -338,7 +338,11 @@ pub fn write_request(
     }
     let payload_at = REQUEST_BYTES + padded(arguments.len());
     let length = if chunk == 0 { REQUEST_BYTES + arguments.len() } else { payload_at + chunk };
-    let layout = RequestLayout {
+    let into = &mut into[..room];
+    // The fields go straight to where they belong: put together elsewhere, they would be loaded
+    // again before they have been stored.
+    let (layout, _) = RequestLayout::mut_from_prefix(into).ok()?;
+    *layout = RequestLayout {
         kind: KIND_REQUEST,
         flags: request.flags.bits(),
         length: U16::new(length as u16),
@@ -354,8 +358,6 @@ pub fn write_request(
         argument_length: U16::new(arguments.len() as u16),
         reserved: U16::ZERO,
     };
-    let into = &mut into[..room];
-    into[..REQUEST_BYTES].copy_from_slice(layout.as_bytes());
     if payload_at > REQUEST_BYTES {
         // The padding lies within the last word, which the arguments may then write over.
         into[payload_at - 8..payload_at].fill(0);
@@ -391,7 +393,8 @@ impl<'a> ReplyWriter<'a> {
     /// Writes the fixed part; `None` if it does not fit.
     #[inline]
     pub fn new(into: &'a mut [u8], reply: &Reply) -> Option<Self> {
-        let layout = ReplyLayout {
+        let (layout, _) = ReplyLayout::mut_from_prefix(into).ok()?;
+        *layout = ReplyLayout {
             kind: KIND_REPLY,
             flags: 0,
             length: U16::ZERO,
@@ -403,7 +406,6 @@ impl<'a> ReplyWriter<'a> {
             total: reply.total.into(),
             service_ns: reply.service_ns.into(),
         };
-        into.get_mut(..REPLY_BYTES)?.copy_from_slice(layout.as_bytes());
         Some(ReplyWriter { into, used: REPLY_BYTES })
     }
 

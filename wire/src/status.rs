@@ -95,6 +95,8 @@ codes! {
         Unsupported = 23 => "the engine does not support this",
         /// The region's owner took pages of its memory away. Ask it for a new region's ticket.
         MemoryLost = 24 => "the region's memory was taken away by its owner",
+        /// The engine is ending and begins nothing new. Retry with its successor.
+        Draining = 25 => "the engine is ending",
     }
 }
 

@@ -226,7 +226,7 @@ impl Words for RegionWords {
 
 /// A chase through memory of the tables' size and pages, and the pages that it got.
 pub fn chase(bytes: u64, seed: u64) -> Result<(Chase<RegionWords>, nic_shm::PageKind)> {
-    let shared = SharedMemory::create("nic-demo-chase", bytes, Pages::TryHuge)?;
+    let mut shared = SharedMemory::create("nic-demo-chase", bytes, Pages::TryHuge)?;
     shared.populate()?;
     let kind = shared.page_kind();
     Ok((Chase::prepare(RegionWords(shared.memory()), seed)?, kind))

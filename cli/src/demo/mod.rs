@@ -18,6 +18,7 @@ mod target_process;
 mod world;
 
 pub use engine_process::run as engine_process;
+pub use input::BadInput;
 pub use target_process::run as target_process;
 
 use std::path::PathBuf;

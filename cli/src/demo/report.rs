@@ -170,7 +170,7 @@ fn circumstances(report: Report, setup: &Setup<'_>) -> Report {
         .setup("cores", cores)
         .setup("pids", pids)
         .setup("pages", json!(world.main.ready.pages))
-        .setup("chase_pages", page_name(setup.chase_pages))
+        .setup("chase_pages", setup.chase_pages.to_string())
         .setup("region_bytes", json!(world.main.ready.bytes))
         .setup("pairs", setup.pairs)
         .setup("overflowed_keys", world.main.ready.overflowed)
@@ -182,13 +182,6 @@ fn circumstances(report: Report, setup: &Setup<'_>) -> Report {
         .setup("seed", setup.seed)
         .setup("rounds", setup.rounds)
         .setup("slice_ms", setup.slice.as_millis() as u64)
-}
-
-fn page_name(kind: PageKind) -> &'static str {
-    match kind {
-        PageKind::Small => "4 KiB",
-        PageKind::Huge => "2 MiB",
-    }
 }
 
 /// The whole output for a person.

@@ -9,8 +9,8 @@ use nic_engine::Builtin;
 use nic_engine::engine::EngineConfig;
 use nic_figures::cores;
 use nic_host::{
-    Access, Answer, BucketTable, Endpoint, Identity, InlineConfig, Nic, Pages, Region, ServeError,
-    Session, Wait, answer_for_owner,
+    Access, Answer, BucketTable, Endpoint, Identity, InlineConfig, Nic, Pages, ServeError, Session,
+    Wait, answer_for_owner,
 };
 use nic_shm::wait_any;
 
@@ -67,7 +67,7 @@ fn live(link: &Link, order: &TargetOrder, descriptors: Vec<OwnedFd>) -> Result<(
     }
     let ready = TargetReady {
         ticket: export.ticket().to_string(),
-        pages: [page_kind(&index), page_kind(&entries)],
+        pages: [&index, &entries].map(|region| region.page_kind().to_string()),
         bytes: [index.memory().len(), entries.memory().len()],
         overflowed: table.overflowed(),
     };
@@ -84,13 +84,6 @@ fn open(order: &TargetOrder, socket: Option<OwnedFd>) -> Result<Nic> {
             Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?
         }
     })
-}
-
-fn page_kind(region: &Region) -> String {
-    match region.page_kind() {
-        nic_host::PageKind::Small => "4 KiB".to_owned(),
-        nic_host::PageKind::Huge => "2 MiB".to_owned(),
-    }
 }
 
 fn load(link: &Link, table: &mut BucketTable, pairs: &Pairs) -> Result<()> {

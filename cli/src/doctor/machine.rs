@@ -74,7 +74,7 @@ pub(super) fn quota() -> Finding {
         .and_then(|text| Some(text.lines().last()?.rsplit_once("::")?.1.to_owned()))
         .unwrap_or_default();
     let paths = [format!("/sys/fs/cgroup{own}/cpu.max"), "/sys/fs/cgroup/cpu.max".to_owned()];
-    match paths.iter().find_map(|path| read(path)) {
+    match paths.iter().find_map(read) {
         Some(limit) if !limit.starts_with("max") => Finding::slow(
             what,
             format!("{limit} (us of us): a spinning engine is stopped when it is used up"),

@@ -1,10 +1,13 @@
 //! `nic doctor`: what this machine has and lacks, with the command that mends each.
 
 mod engine;
+mod hardening;
 mod machine;
 mod memory;
 mod network;
+mod tuning;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -68,19 +71,27 @@ struct Findings {
 /// # Errors
 /// None: what cannot be looked at is a finding.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (root, socket) = (Path::new("/"), default_socket());
     let findings = vec![
         machine::kernel(),
         machine::cores(),
+        tuning::isolated(root),
+        tuning::governor(root),
         machine::quota(),
         machine::clock(),
         machine::container(),
         network::udp(),
         network::receive_buffer(),
+        tuning::send_buffer(root),
         memory::huge_pages(),
         memory::transparent_pages(),
         memory::locked(),
+        hardening::seccomp(root),
+        hardening::folder(&socket),
         network::socket(),
-        engine::last(&CountersFile::path(&default_socket())),
+        engine::warnings(&socket),
+        engine::last(&CountersFile::path(&socket)),
+        engine::crowding(&CountersFile::path(&default_socket())),
     ];
     let usable = findings.iter().all(|finding| finding.grade != Grade::Bad);
     let findings = Findings { usable, findings };
@@ -112,7 +123,7 @@ fn text(findings: &Findings) -> String {
 }
 
 /// A file's text without white space around it, if it can be read.
-fn read(path: &str) -> Option<String> {
+fn read(path: impl AsRef<Path>) -> Option<String> {
     std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 

@@ -16,12 +16,13 @@ use crate::remote::GivenUp;
 /// What a session does while it waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wait {
-    /// Looks again and again: the lowest latency, a whole core.
+    /// Looks again and again: the lowest latency, a whole core. Where others keep that core from it,
+    /// it lets them run, and sleeps if that is not enough.
     Spin,
-    /// Looks for a while, then sleeps until woken.
+    /// Looks for up to 50 us, less where that has been in vain, then sleeps until woken.
     #[default]
     Adaptive,
-    /// Sleeps at once.
+    /// Looks once, then sleeps until woken: what else runs on the core gets most of it.
     Block,
 }
 
@@ -91,7 +92,7 @@ impl<'n> SessionBuilder<'n> {
             state: RefCell::new(State::new(&shared, self.geometry)?),
             nic: Rc::clone(&self.nic.inner),
             id: session,
-            wait: self.wait,
+            waiting: RefCell::new(self.wait.begin()),
             engine_bell,
             own_bell,
             idle_polls: std::cell::Cell::new(0),

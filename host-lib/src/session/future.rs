@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::{Session, Token};
-use crate::error::{OpError, SubmitError};
+use crate::error::OpError;
 use crate::operation::{Op, Operation};
 
 /// An op that is issued when first polled, and yields its result. Dropping it gives the result up.
@@ -18,7 +18,7 @@ pub struct Issued<'s, O: Operation> {
 
 enum Stage<O> {
     /// For room, since the session was first found full.
-    Waiting(Option<Op<O>>, Option<Instant>),
+    Waiting(Op<O>, Option<Instant>),
     Out(Token),
     Over,
 }
@@ -30,7 +30,7 @@ impl Session {
     /// The op as a future. A full session is waited for, as long as the op may take; then the future
     /// ends with [`OpError::NoRoom`].
     pub fn issue<O: Operation>(&self, op: Op<O>) -> Issued<'_, O> {
-        Issued { session: self, stage: Stage::Waiting(Some(op), None) }
+        Issued { session: self, stage: Stage::Waiting(op, None) }
     }
 
     /// Drives a future of this session's ops to its end, on this thread, waiting as the session
@@ -45,23 +45,6 @@ impl Session {
             self.wait_for_arrival();
         }
     }
-
-    /// Waits until the rings have something, or a moment has passed.
-    fn wait_for_arrival(&self) {
-        let is_spinning = self.wait == super::Wait::Spin;
-        for _ in 0..if is_spinning { 1 } else { 256 } {
-            if self.state.borrow_mut().has_arrivals() {
-                return;
-            }
-            if let crate::nic::Backend::Inline(inline) = &self.nic.backend {
-                self.state.borrow_mut().publish();
-                inline.turn();
-            }
-        }
-        if !is_spinning && !self.state.borrow().is_lost {
-            self.sleep(std::time::Duration::from_millis(100));
-        }
-    }
 }
 
 impl<O: Operation> Future for Issued<'_, O> {
@@ -69,24 +52,24 @@ impl<O: Operation> Future for Issued<'_, O> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.session.progress()?;
+        let session = self.session;
         if let Stage::Waiting(op, full_since) = &mut self.stage {
-            let Some(op) = op.take() else { return Poll::Pending };
-            let full_since = *full_since;
-            match self.session.start(op, false) {
-                Ok(token) => self.stage = Stage::Out(token),
-                Err(SubmitError::Full(op)) => {
-                    let since = full_since.unwrap_or_else(Instant::now);
-                    if since.elapsed() >= op.deadline {
-                        self.stage = Stage::Over;
-                        return Poll::Ready(Err(self.session.state.borrow().no_room(&op)));
+            let outcome = match session.start(op, false) {
+                Ok(None) => {
+                    if full_since.get_or_insert_with(Instant::now).elapsed() < op.deadline {
+                        // Room comes when other ops of this session end, or whoever has their
+                        // results drops them.
+                        context.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
-                    self.stage = Stage::Waiting(Some(op), Some(since));
-                    // Room comes when other ops of this session end, or whoever has their results
-                    // drops them.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
+                    Err(session.state.borrow().no_room(op))
                 }
-                Err(SubmitError::Invalid(error)) => {
+                Ok(Some(token)) => Ok(token),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(token) => self.stage = Stage::Out(token),
+                Err(error) => {
                     self.stage = Stage::Over;
                     return Poll::Ready(Err(error));
                 }

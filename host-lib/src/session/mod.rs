@@ -5,6 +5,7 @@ mod future;
 mod service;
 mod slots;
 mod state;
+mod waiting;
 
 pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
@@ -15,8 +16,9 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use nic_engine::waiting::Waiting;
 use nic_shm::{Doorbell, SharedMemory, WakeReceiver};
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::ticket::Ticket;
@@ -26,6 +28,7 @@ use self::state::State;
 use crate::error::{NicError, OpError, SubmitError};
 use crate::nic::{Backend, Inner};
 use crate::operation::{Op, Operation};
+use crate::process::Process;
 use crate::remote::{GivenUp, RemoteRegion};
 
 /// Polls without a completion after which a process-driven session looks whether its engine lives.
@@ -37,7 +40,7 @@ pub struct Session {
     pub(crate) nic: Rc<Inner>,
     id: u32,
     state: RefCell<State>,
-    wait: Wait,
+    waiting: RefCell<Waiting>,
     engine_bell: Doorbell,
     own_bell: WakeReceiver,
     idle_polls: std::cell::Cell<u32>,
@@ -90,17 +93,20 @@ impl Session {
     /// [`SubmitError::Full`] hands the op back: poll and submit again. Never blocks.
     #[inline]
     pub fn submit<O: Operation>(&self, op: Op<O>) -> Result<Pending<'_, O>, SubmitError<Op<O>>> {
-        let token = self.start(op, true)?;
-        Ok(Pending { session: self, token, operation: PhantomData })
+        match self.start(&op, true)? {
+            Some(token) => Ok(Pending { session: self, token, operation: PhantomData }),
+            None => Err(SubmitError::Full(op)),
+        }
     }
 
+    /// Submits an op. `None`: there is no room for it now.
     #[inline]
-    fn start<O: Operation>(&self, op: Op<O>, reported: bool) -> Result<Token, SubmitError<Op<O>>> {
+    fn start<O: Operation>(&self, op: &Op<O>, reported: bool) -> Result<Option<Token>, OpError> {
         self.check_process()?;
         let mut state = self.state.borrow_mut();
         if state.is_lost {
             let (status, fate) = (Status::EngineLost, Fate::NotExecuted);
-            return Err(OpError::Failed { status, fate }.into());
+            return Err(OpError::Failed { status, fate });
         }
         let token = state.submit(op, reported)?;
         if matches!(self.nic.backend, Backend::Process(_)) && state.publish() {
@@ -143,13 +149,7 @@ impl Session {
                 if state.publish() {
                     self.wake_engine();
                 }
-                self.idle_polls.set(if is_idle { self.idle_polls.get() + 1 } else { 0 });
-                if self.idle_polls.get() >= POLLS_UNTIL_LOOK {
-                    self.idle_polls.set(0);
-                    if process.is_gone() {
-                        state.engine_died();
-                    }
-                }
+                self.notice_death(&mut state, process, is_idle);
             }
             Backend::Inline(inline) => {
                 state.publish();
@@ -160,60 +160,16 @@ impl Session {
         Ok(!state.ready.is_empty())
     }
 
-    /// Waits until an op is over or a call has come, at most `timeout`. Returns whether one has, or
-    /// the engine process is gone ([`Session::is_lost`]).
-    /// With nothing out and nothing served it waits all the same: for calls, or for the time.
-    ///
-    /// # Errors
-    /// [`OpError::Forked`] in a child of the process that opened the session.
-    pub fn wait(&self, timeout: Duration) -> Result<bool, OpError> {
-        self.check_process()?;
-        if self.has_news() {
-            return Ok(true);
-        }
-        let begin = Instant::now();
-        let spin = match self.wait {
-            Wait::Spin => timeout,
-            Wait::Adaptive => timeout.min(Duration::from_micros(50)),
-            Wait::Block => Duration::ZERO,
-        };
-        loop {
-            for _ in 0..64 {
-                self.progress()?;
-                if self.has_news() {
-                    return Ok(true);
-                }
-            }
-            let waited = begin.elapsed();
-            if waited >= timeout {
-                return Ok(false);
-            }
-            if waited >= spin {
-                self.sleep(timeout - waited);
-            }
-        }
-    }
-
-    /// Whether something is there to be taken.
+    /// Looks now and then whether an engine process from which nothing comes is still there.
     #[inline]
-    fn has_news(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        state.is_lost || !state.ready.is_empty() || state.has_arrivals()
-    }
-
-    fn sleep(&self, timeout: Duration) {
-        if !self.state.borrow_mut().prepare_sleep() {
-            return;
-        }
-        match &self.nic.backend {
-            Backend::Process(process) => {
-                if process.sleep(&self.own_bell, timeout) {
-                    self.state.borrow_mut().engine_died();
-                }
+    fn notice_death(&self, state: &mut State, process: &Process, is_idle: bool) {
+        self.idle_polls.set(if is_idle { self.idle_polls.get() + 1 } else { 0 });
+        if self.idle_polls.get() >= POLLS_UNTIL_LOOK {
+            self.idle_polls.set(0);
+            if process.is_gone() {
+                state.engine_died();
             }
-            Backend::Inline(inline) => inline.sleep(timeout),
         }
-        self.state.borrow_mut().awake();
     }
 
     /// Runs an op to its end and returns its result.
@@ -223,50 +179,23 @@ impl Session {
     /// about to make room, at most for as long as the op may take; if only the caller can make room,
     /// it ends with [`OpError::NoRoom`] at once.
     pub fn run<O: Operation>(&self, op: Op<O>) -> Result<O::Output, OpError> {
-        let mut op = op;
         let mut full_since = None;
         let token = loop {
-            match self.start(op, false) {
-                Ok(token) => break token,
-                Err(SubmitError::Invalid(error)) => return Err(error),
-                Err(SubmitError::Full(back)) => {
-                    op = back;
-                    let state = self.state.borrow();
-                    let since = *full_since.get_or_insert_with(Instant::now);
-                    if !state.makes_room_by_itself() || since.elapsed() >= op.deadline {
-                        return Err(state.no_room(&op));
-                    }
-                    drop(state);
-                    self.progress()?;
-                }
+            if let Some(token) = self.start(&op, false)? {
+                break token;
             }
+            let state = self.state.borrow();
+            let since = *full_since.get_or_insert_with(Instant::now);
+            if !state.makes_room_by_itself() || since.elapsed() >= op.deadline {
+                return Err(state.no_room(&op));
+            }
+            drop(state);
+            self.progress()?;
         };
         loop {
             self.wait_for(token)?;
             if let Some(result) = self.state.borrow_mut().take::<O>(token) {
                 return result;
-            }
-        }
-    }
-
-    /// Waits until an op is over; ops of others that end meanwhile stay to be reported.
-    fn wait_for(&self, token: Token) -> Result<(), OpError> {
-        let mut begin = None;
-        loop {
-            for _ in 0..64 {
-                self.progress()?;
-                if self.state.borrow_mut().completion(token).is_some() {
-                    return Ok(());
-                }
-            }
-            let begin = *begin.get_or_insert_with(Instant::now);
-            let may_sleep = match self.wait {
-                Wait::Spin => false,
-                Wait::Adaptive => begin.elapsed() > Duration::from_micros(50),
-                Wait::Block => true,
-            };
-            if may_sleep && !self.state.borrow_mut().is_lost {
-                self.sleep(Duration::from_secs(1));
             }
         }
     }

@@ -12,7 +12,7 @@ use nic_wire::{Fate, KernelId, Status};
 use zerocopy::FromZeros;
 
 use super::slots::{Slot, Slots, Stage, Token};
-use crate::error::{NicError, OpError, OpPart, SubmitError};
+use crate::error::{NicError, OpError, OpPart};
 use crate::operation::{Ask, Judgement, Op, Operation, Reply};
 
 /// The smallest piece of an arena, in bytes.
@@ -95,24 +95,24 @@ impl State {
         })
     }
 
-    /// Stages an op. True in the result: the engine sleeps and has to be woken.
+    /// Stages an op. `None`: there is no room for it now.
     #[inline]
     pub(super) fn submit<O: Operation>(
         &mut self,
-        op: Op<O>,
+        op: &Op<O>,
         reported: bool,
-    ) -> Result<Token, SubmitError<Op<O>>> {
+    ) -> Result<Option<Token>, OpError> {
         self.is_ring_full = false;
-        let Some(token) = self.slots.reserve() else { return Err(SubmitError::Full(op)) };
-        match self.fill(&op, token, reported) {
-            Ok(true) => Ok(token),
+        let Some(token) = self.slots.reserve() else { return Ok(None) };
+        match self.fill(op, token, reported) {
+            Ok(true) => Ok(Some(token)),
             Ok(false) => {
                 self.slots.unreserve(token);
-                Err(SubmitError::Full(op))
+                Ok(None)
             }
             Err(error) => {
                 self.slots.unreserve(token);
-                Err(error.into())
+                Err(error)
             }
         }
     }

@@ -33,6 +33,8 @@ pub struct Config {
     pub quota: QuotaSettings,
     /// Where the counters can be had beside the counters file.
     pub metrics: MetricsSettings,
+    /// What the daemon gives up once it has started, so that whoever breaks into it has little.
+    pub hardening: HardeningSettings,
 }
 
 /// The `[port]` table.
@@ -62,11 +64,12 @@ pub enum PortKind {
 pub struct EngineSettings {
     /// One pinned engine for each of these cores; none: one engine, not pinned.
     pub cores: Vec<usize>,
-    /// What an engine does when there is nothing to do: "spin" looks again at once, which has the
-    /// lowest latency and takes a whole core; "adaptive" spins for a while, then sleeps until it is
-    /// woken; "block" sleeps at once.
+    /// What engines do when there is nothing to do: "spin" looks again at once, which has the lowest
+    /// latency and takes a whole core; "adaptive" spins for a while, then sleeps until it is woken;
+    /// "block" sleeps at once. An engine that shares its core with others that spin lets them run.
     pub wait: WaitMode,
-    /// How long an adaptive engine spins before it sleeps, in microseconds.
+    /// How long an adaptive engine spins before it sleeps, in microseconds; down to an eighth of it
+    /// where the spinning was in vain.
     pub spin_us: u64,
     /// Applications that may be connected to each engine.
     pub clients: u16,
@@ -74,6 +77,9 @@ pub struct EngineSettings {
     pub sessions: u16,
     /// Flows of each engine.
     pub flows: u16,
+    /// How long ops that are under way may take to end after SIGTERM or SIGINT, in milliseconds.
+    /// New ones are refused meanwhile; a second signal ends the process at once.
+    pub drain_timeout_ms: u64,
 }
 
 /// The `[quota]` table.
@@ -84,6 +90,8 @@ pub struct QuotaSettings {
     pub regions: u32,
     /// Sessions that a user may have open.
     pub sessions: u32,
+    /// Ops that a user may have outstanding: the depths of the user's sessions together.
+    pub ops: u64,
     /// Memory that a user's regions and sessions may take together, in bytes; not set: half of the
     /// machine's memory.
     pub bytes: Option<u64>,
@@ -96,6 +104,28 @@ pub struct MetricsSettings {
     /// Where the counters are served for Prometheus, as OpenMetrics text over HTTP under /metrics,
     /// such as "127.0.0.1:9464"; not set: nowhere.
     pub listen: Option<SocketAddr>,
+}
+
+/// The `[hardening]` table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct HardeningSettings {
+    /// What becomes of a system call that the daemon has no use for: "kill" ends the process, "log"
+    /// lets it happen and has the kernel log it, "off" does not look.
+    pub seccomp: Seccomp,
+}
+
+/// What becomes of a system call that the daemon has no use for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// The process ends with SIGSYS: whoever makes such a call is not this program any more.
+    #[default]
+    Kill,
+    /// It happens, and the kernel's log tells of it.
+    Log,
+    /// Nobody looks.
+    Off,
 }
 
 /// What an engine does when there is nothing to do.
@@ -122,6 +152,7 @@ impl Default for Config {
             engine: EngineSettings::default(),
             quota: QuotaSettings::default(),
             metrics: MetricsSettings::default(),
+            hardening: HardeningSettings::default(),
         }
     }
 }
@@ -145,13 +176,14 @@ impl Default for EngineSettings {
             clients: 64,
             sessions: 128,
             flows: 64,
+            drain_timeout_ms: 5000,
         }
     }
 }
 
 impl Default for QuotaSettings {
     fn default() -> Self {
-        QuotaSettings { regions: 1024, sessions: 1024, bytes: None }
+        QuotaSettings { regions: 1024, sessions: 1024, ops: 1 << 20, bytes: None }
     }
 }
 
@@ -253,6 +285,7 @@ impl Config {
         range("engine.clients", u64::from(self.engine.clients), 1, 4096)?;
         range("engine.sessions", u64::from(self.engine.sessions), 1, 16384)?;
         range("engine.flows", u64::from(self.engine.flows), 1, 4096)?;
+        range("engine.drain_timeout_ms", self.engine.drain_timeout_ms, 0, 3_600_000)?;
         range("socket_mode", u64::from(self.socket_mode), 0, 0o777)
     }
 

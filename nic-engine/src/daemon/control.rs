@@ -1,19 +1,24 @@
 //! The control thread: applications' messages in, engines' answers out.
 
+mod events;
+
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nic_shm::{ControlListener, ControlSocket, Doorbell, Incoming};
 use nic_wire::control::{self, ControlReply, ControlRequest, MAX_CONTROL_BYTES};
 use nic_wire::session::LAYOUT_VERSION;
-use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Answers;
 use super::admission::Admission;
 use super::config::QuotaSettings;
 use super::connection::{Change, Connection, Looking, NAME_CHARS_MAX, Waiting};
+use super::crowding;
+use super::drain::Draining;
 use super::engine_thread::{EngineLink, Post};
+use super::hardening::Hardening;
 use super::quota::{Quotas, Usage};
 use super::status;
 use crate::engine::{Answer, Answered, Live, Refusal, Work};
@@ -40,17 +45,6 @@ struct Sent {
     ends: Option<(u32, Usage)>,
 }
 
-/// What there is to do.
-#[derive(Debug)]
-struct Events {
-    /// Connections with a message, or at their end.
-    messages: Vec<usize>,
-    /// Connections whose application has died.
-    dead: Vec<usize>,
-    is_over: bool,
-    wants_accept: bool,
-}
-
 /// The state of the control thread.
 pub(super) struct Control {
     links: Vec<EngineLink>,
@@ -63,8 +57,15 @@ pub(super) struct Control {
     queued: Vec<(usize, Post)>,
     sent: Vec<Sent>,
     next_id: u64,
+    /// What its operator should know, told with the status.
+    warnings: Vec<String>,
     admission: Admission,
     quotas: Quotas,
+    pub(super) draining: Draining,
+    /// What the process has given up, if it is a daemon's.
+    pub(super) hardening: Option<Hardening>,
+    /// How long a drain may take.
+    pub(super) drain_timeout: Duration,
 }
 
 impl Control {
@@ -85,8 +86,12 @@ impl Control {
             queued: Vec::new(),
             sent: Vec::new(),
             next_id: 0,
+            warnings: Vec::new(),
             admission: Admission::default(),
             quotas: Quotas::new(&QuotaSettings::default()),
+            draining: Draining::default(),
+            hardening: None,
+            drain_timeout: Duration::ZERO,
         }
     }
 
@@ -96,8 +101,17 @@ impl Control {
         self.quotas = Quotas::new(quota);
     }
 
+    /// What is told with the status from now on.
+    pub(super) fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings = warnings;
+    }
+
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    pub(super) fn engines(&self) -> usize {
+        self.links.len()
     }
 
     pub(super) fn wake_engines(&self) {
@@ -106,7 +120,7 @@ impl Control {
         }
     }
 
-    /// Serves until `shutdown` is readable.
+    /// Serves until `shutdown` asks for the end and the engines have come to theirs.
     pub(super) fn serve(
         &mut self,
         listener: Option<ControlListener>,
@@ -120,12 +134,15 @@ impl Control {
         }
         loop {
             let events = self.wait(listener.as_ref(), shutdown)?;
-            if events.is_over {
+            if events.is_over && self.hear_shutdown(shutdown) {
                 return Ok(());
             }
             let _ = self.bell.drain();
             while let Ok((engine, answered)) = self.answers.try_recv() {
                 self.answered(engine, answered);
+            }
+            if self.draining.is_over() {
+                return Ok(());
             }
             // The dead first: their places are given out again below.
             for index in events.dead {
@@ -151,55 +168,7 @@ impl Control {
     /// No descriptor was free, most likely: the application waits in the queue until one is.
     fn accept_failed(&self, error: &nic_shm::AcceptError) {
         tracing::warn!(%error, "an application cannot be taken now");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-
-    /// Waits for anything to do: connections with something to say, the end, a new application.
-    fn wait(
-        &self,
-        listener: Option<&ControlListener>,
-        shutdown: BorrowedFd<'_>,
-    ) -> Result<Events, ControlError> {
-        let mut descriptors = vec![
-            PollFd::from_borrowed_fd(shutdown, PollFlags::IN),
-            PollFd::from_borrowed_fd(self.bell.as_fd(), PollFlags::IN),
-        ];
-        let first_connection = 2 + usize::from(listener.is_some());
-        if let Some(listener) = listener {
-            descriptors.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
-        }
-        let mut indices = Vec::new();
-        let mut processes = Vec::new();
-        for (index, connection) in self.connections.iter().enumerate() {
-            let Some(connection) = connection else { continue };
-            // One request at a time: what comes meanwhile waits in the socket.
-            let flags = if connection.waiting.is_some() { PollFlags::HUP } else { PollFlags::IN };
-            descriptors.push(PollFd::from_borrowed_fd(connection.socket.as_fd(), flags));
-            indices.push(index);
-            processes.extend(connection.process.as_ref().map(|process| (index, process)));
-        }
-        let first_process = first_connection + indices.len();
-        for (_, process) in &processes {
-            descriptors.push(PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN));
-        }
-        // A mailbox that was full is looked at again soon.
-        let timeout = (!self.queued.is_empty())
-            .then_some(rustix::time::Timespec { tv_sec: 0, tv_nsec: 200_000 });
-        match poll(&mut descriptors, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_ready = |place: usize| !descriptors[place].revents().is_empty();
-        let ready = |first: usize, indices: Vec<usize>| {
-            let of_index = |(place, index)| is_ready(first + place).then_some(index);
-            indices.into_iter().enumerate().filter_map(of_index).collect()
-        };
-        Ok(Events {
-            messages: ready(first_connection, indices),
-            dead: ready(first_process, processes.iter().map(|(index, _)| *index).collect()),
-            is_over: is_ready(0),
-            wants_accept: listener.is_some() && is_ready(2),
-        })
+        std::thread::sleep(Duration::from_millis(10));
     }
 
     fn add(&mut self, socket: ControlSocket, user: Result<u32, Refusal>) {
@@ -254,6 +223,9 @@ impl Control {
             self.send(index, &Outgoing::refused(&refusal));
             return self.close(index);
         }
+        if let Some(refusal) = self.refuses(&request) {
+            return self.send(index, &Outgoing::refused(&refusal));
+        }
         match request {
             ControlRequest::Hello { layout_version, name, engine } => {
                 self.hello(index, layout_version, name, engine);
@@ -285,7 +257,8 @@ impl Control {
             connection.name = name.chars().take(NAME_CHARS_MAX).collect();
             connection.engine = engine;
             connection.waiting = Some(Waiting::Hello);
-            return self.post(Some(index), engine, Work::AddClient, None);
+            self.post(Some(index), engine, Work::AddClient, None);
+            return;
         };
         let refusal = Refusal::new(Status::VersionMismatch, reason);
         self.send(index, &Outgoing::refused(&refusal));
@@ -337,19 +310,21 @@ impl Control {
         (0..self.links.len()).min_by_key(|engine| used(*engine)).unwrap_or(0)
     }
 
-    /// Sends work to an engine. `ends`: what is no longer booked for a user once it is done.
-    fn post(
+    /// Sends work to an engine and returns its number. `ends`: what is no longer booked for a user
+    /// once it is done.
+    pub(super) fn post(
         &mut self,
         connection: Option<usize>,
         engine: usize,
         work: Work,
         ends: Option<(u32, Usage)>,
-    ) {
+    ) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.sent.push(Sent { id, connection, ends });
         self.queued.push((engine, Post { id, work: Some(work) }));
         self.post_queued();
+        id
     }
 
     /// Hands queued work to engines whose mailbox is empty, in order.
@@ -380,6 +355,9 @@ impl Control {
     fn answered(&mut self, engine: usize, answered: Answered) {
         let Some(place) = self.sent.iter().position(|sent| sent.id == answered.id) else { return };
         let sent = self.sent.swap_remove(place);
+        if self.draining.answered(answered.id) {
+            return;
+        }
         if let Some((user, usage)) = sent.ends {
             // Its memory is gone first, then it is no longer counted.
             drop(answered);
@@ -479,7 +457,12 @@ impl Control {
             status::of_engine(number, link, self.addresses[number], &self.descriptions[number])
         };
         let engines = self.links.iter().enumerate().map(of_engine).collect();
-        status::outgoing(engines, self.applications())
+        let noticed =
+            self.links.iter().enumerate().filter_map(|(number, link)| {
+                crowding::noticed(number, link.counters.read().crowded)
+            });
+        let warnings = self.warnings.iter().cloned().chain(noticed).collect();
+        status::outgoing(engines, self.applications(), warnings, self.hardening)
     }
 
     fn seen(&self, looking: &Looking) -> Outgoing {
@@ -487,7 +470,7 @@ impl Control {
             status::of_live(number, self.addresses[number], live.as_deref())
         };
         let engines = looking.engines.iter().enumerate().map(of_engine).collect();
-        status::outgoing(engines, self.applications())
+        status::outgoing(engines, self.applications(), Vec::new(), self.hardening)
     }
 
     fn applications(&self) -> Vec<serde_json::Value> {

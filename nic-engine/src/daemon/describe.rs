@@ -4,7 +4,9 @@
 use documented::DocumentedFields;
 use toml::{Table, Value};
 
-use super::config::{Config, EngineSettings, MetricsSettings, PortSettings, QuotaSettings};
+use super::config::{
+    Config, EngineSettings, HardeningSettings, MetricsSettings, PortSettings, QuotaSettings,
+};
 
 impl Config {
     /// A configuration file that says what is so anyway, each option under its meaning.
@@ -22,6 +24,7 @@ impl Config {
                 "engine" => options::<EngineSettings>(settings),
                 "quota" => options::<QuotaSettings>(settings),
                 "metrics" => options::<MetricsSettings>(settings),
+                "hardening" => options::<HardeningSettings>(settings),
                 _ => String::new(),
             });
         }
@@ -68,12 +71,11 @@ mod tests {
     fn every_option_is_described() {
         let text = Config::described().unwrap();
         let unknown = Config::parse("x = 1", "text").unwrap_err().to_string();
-        let tables = [("", unknown)].into_iter().chain(["port", "engine", "quota", "metrics"].map(
-            |table| {
-                let text = format!("[{table}]\nx = 1");
-                (table, Config::parse(&text, "text").unwrap_err().to_string())
-            },
-        ));
+        let names = ["port", "engine", "quota", "metrics", "hardening"];
+        let tables = [("", unknown)].into_iter().chain(names.map(|table| {
+            let text = format!("[{table}]\nx = 1");
+            (table, Config::parse(&text, "text").unwrap_err().to_string())
+        }));
         let mut keys = 0;
         for (table, said) in tables {
             // The parser itself says which keys there are.

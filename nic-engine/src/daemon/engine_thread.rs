@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use nic_shm::{Doorbell, DoorbellSet, Mailbox, Ready, wait_any};
-use nic_wire::{Span, Time};
+use nic_wire::Time;
 
 use super::counters_page::CountersPage;
 use crate::clock;
-use crate::engine::{Answered, Work};
+use crate::engine::{Answered, Counters, Work};
 use crate::local::LocalEngine;
+use crate::waiting::{Step, Waiting};
 
 /// Busy turns between two publications of the counters.
 const PUBLISH_TURNS: u32 = 64;
@@ -49,44 +50,53 @@ pub struct EngineLink {
     pub counters: CountersPage,
 }
 
-/// Drives an engine until it is told to stop. `spin`: how long it spins without work before it
-/// sleeps; `None`: for ever.
-pub fn drive(
-    engine: &mut dyn LocalEngine,
-    number: usize,
-    link: &EngineLink,
-    spin: Option<Duration>,
-) {
-    let spin = spin.map(|spin| Span::from_ns(spin.as_nanos() as u64));
-    let mut last_work = clock::now();
+/// Drives an engine until it is told to stop.
+pub fn drive(engine: &mut dyn LocalEngine, number: usize, link: &EngineLink, mut waiting: Waiting) {
     let (mut unpublished, mut idle_turns) = (0, 0u32);
+    waiting.worked(clock::now());
     while !link.stop.load(Ordering::Relaxed) {
         let now = clock::now();
-        if let Some(mut post) = link.mailbox.take() {
-            if let Some(work) = post.work.take() {
-                engine.control(now, post.id, work);
-            }
-            link.mailbox.answer(post);
-            last_work = now;
-        }
+        let had_control_work = take_control_work(engine, link, now);
         let turn = engine.poll(now);
         send_answers(engine, number, link);
         if turn.busy {
-            last_work = now;
             unpublished += 1;
             idle_turns = 0;
         } else {
             idle_turns = idle_turns.saturating_add(1);
         }
         if unpublished >= PUBLISH_TURNS || unpublished > 0 && idle_turns >= PUBLISH_IDLE_TURNS {
-            link.counters.publish(&engine.counters());
+            publish(engine, link, &waiting);
             unpublished = 0;
         }
-        if !turn.busy && spin.is_some_and(|spin| now.since(last_work) >= spin) {
-            sleep(engine, link);
+        if turn.busy || had_control_work {
+            waiting.worked(now);
+            continue;
+        }
+        match waiting.idle(now) {
+            Step::Look => {}
+            Step::Yield => std::thread::yield_now(),
+            Step::Sleep => {
+                sleep(engine, link, &waiting);
+                unpublished = 0;
+            }
         }
     }
-    link.counters.publish(&engine.counters());
+    publish(engine, link, &waiting);
+}
+
+fn take_control_work(engine: &mut dyn LocalEngine, link: &EngineLink, now: Time) -> bool {
+    let Some(mut post) = link.mailbox.take() else { return false };
+    if let Some(work) = post.work.take() {
+        engine.control(now, post.id, work);
+    }
+    link.mailbox.answer(post);
+    true
+}
+
+fn publish(engine: &dyn LocalEngine, link: &EngineLink, waiting: &Waiting) {
+    let (crowded, yields) = (waiting.crowded(), waiting.yields());
+    link.counters.publish(&Counters { crowded, yields, ..engine.counters() });
 }
 
 fn send_answers(engine: &mut dyn LocalEngine, number: usize, link: &EngineLink) {
@@ -98,11 +108,11 @@ fn send_answers(engine: &mut dyn LocalEngine, number: usize, link: &EngineLink) 
 }
 
 /// Sleeps until a packet, a command, control work or a deadline comes.
-fn sleep(engine: &mut dyn LocalEngine, link: &EngineLink) {
+fn sleep(engine: &mut dyn LocalEngine, link: &EngineLink, waiting: &Waiting) {
     if !engine.prepare_wait() {
         return;
     }
-    link.counters.publish(&engine.counters());
+    publish(engine, link, waiting);
     let until = engine.next_timeout();
     let timeout = match until {
         Time::NEVER => SLEEP_MAX,

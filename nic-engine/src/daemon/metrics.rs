@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::counters_page::CountersPage;
+use super::threads;
 use crate::engine::{Counters, Metric, MetricKind};
 
 /// A longer request than any scraper sends is refused.
@@ -50,7 +51,7 @@ pub(super) fn serve(listener: TcpListener, pages: Vec<CountersPage>) -> io::Resu
             }
         }
     };
-    std::thread::Builder::new().name("metrics".to_owned()).spawn(body)?;
+    threads::start("metrics".to_owned(), || (), body)?;
     Ok(())
 }
 

@@ -8,25 +8,35 @@ mod config;
 mod connection;
 mod control;
 mod counters_page;
+mod crowding;
 mod describe;
+mod drain;
 mod engine_thread;
+mod error;
+mod exit;
+mod hardening;
 mod metrics;
 mod quota;
+mod run;
 mod start;
 mod status;
+mod threads;
 
 pub use admission::{Admission, Principal};
 pub use config::{
-    Config, ConfigFault, EngineSettings, MetricsSettings, PortKind, PortSettings, QuotaSettings,
-    WaitMode, default_socket,
+    Config, ConfigFault, EngineSettings, HardeningSettings, MetricsSettings, PortKind,
+    PortSettings, QuotaSettings, Seccomp, WaitMode, default_socket,
 };
 pub use control::ControlError;
 pub use counters_page::{CountersFault, CountersFile, CountersPage};
+pub use error::DaemonError;
+pub use exit::Exit;
+pub use hardening::{Hardening, HardeningError};
+pub use run::run;
 pub use start::{Arguments, serve};
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -35,87 +45,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
-use nic_ports::udp::{UdpConfig, UdpError, UdpPort};
-use nic_shm::{
-    ControlListener, ControlSocket, Doorbell, DoorbellError, DoorbellSet, Mailbox, RacyMem,
-};
-use nic_transport::ConfigError;
+use nic_shm::{ControlListener, ControlSocket, Doorbell, DoorbellSet, Mailbox, RacyMem};
 
 use self::control::Control;
+use self::crowding::Crowding;
 use self::engine_thread::{EngineLink, Post, drive};
-use crate::Builtin;
 use crate::clock;
 use crate::engine::{Answered, Engine, EngineConfig, Neighbours};
 use crate::local::LocalEngine;
-
-/// Why a daemon does not start, or ends.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigFault),
-    /// The port.
-    #[error("port {address}: {error}")]
-    Port {
-        /// Where it was to be.
-        address: SocketAddr,
-        /// What went wrong.
-        error: UdpError,
-    },
-    /// The counters cannot be served.
-    #[error("metrics.listen {address}: {error}; give a free address, or none")]
-    Metrics {
-        /// Where they were to be.
-        address: SocketAddr,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// Settings of the flows.
-    #[error(transparent)]
-    Flow(#[from] ConfigError),
-    /// The control socket.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// The folder of the control socket is missing; the text has the command that makes it.
-    #[error(
-        "the control socket {} is to lie in {shown}, which is no folder; make it with \
-         `sudo install -d -o \"$USER\" {shown}`, or give another path with --socket",
-        socket.display(), shown = folder.display()
-    )]
-    Folder {
-        /// Where the socket was to be.
-        socket: PathBuf,
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The control socket cannot be bound.
-    #[error("control socket: {0}")]
-    Listen(#[from] nic_shm::BindError),
-    /// An eventfd.
-    #[error(transparent)]
-    Doorbell(#[from] DoorbellError),
-    /// The machine gave no randomness.
-    #[error("no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
-    /// A thread or signal handler.
-    #[error("the operating system refused: {0}")]
-    System(#[from] std::io::Error),
-    /// A core that this process may not use.
-    #[error("engine.cores names core {core}; this process may use cores {available:?}")]
-    Core {
-        /// The core asked for.
-        core: usize,
-        /// The cores there are.
-        available: Vec<usize>,
-    },
-}
+use crate::waiting::Waiting;
 
 /// How a daemon's engines are driven.
 #[derive(Clone, Debug)]
 pub struct DriveSettings {
     /// One for each engine: the core to pin it to.
     pub cores: Vec<Option<usize>>,
-    /// How long an engine spins before it sleeps; `None`: for ever.
+    /// How long an engine spins before it sleeps; `None`: for ever, while it has its core to itself.
     pub spin: Option<Duration>,
 }
 
@@ -157,7 +102,7 @@ impl Daemon {
         P: Port + Send + 'static,
         K: KernelSet + Send + 'static,
     {
-        check_cores(&settings.cores)?;
+        let crowding = crowding(settings, ports.len())?;
         // What an application takes away from its regions must not end a process of engines.
         nic_shm::survive_faults()?;
         let (answers, answered) = unbounded();
@@ -185,9 +130,14 @@ impl Daemon {
             descriptions.push(engine.describe_port());
             tracing::info!(number, address = %engine.address(), "{}", engine.describe_port());
             let core = settings.cores.get(number).copied().flatten();
-            threads.push(spawn(engine, number, links[number].clone(), core, settings.spin)?);
+            let waiting = match crowding.shared[number] {
+                true => Waiting::new(settings.spin).on_shared_core(),
+                false => Waiting::new(settings.spin),
+            };
+            threads.push(spawn(engine, number, links[number].clone(), core, waiting)?);
         }
-        let control = Control::new(links, addresses, descriptions, answered, control_bell);
+        let mut control = Control::new(links, addresses, descriptions, answered, control_bell);
+        control.warn(crowding.warnings);
         Ok(Daemon { control, threads, stop })
     }
 
@@ -199,8 +149,22 @@ impl Daemon {
         self
     }
 
-    /// Serves applications until `shutdown` becomes readable or reaches its end: those that connect
-    /// to `listener`, and those on `connected` sockets.
+    /// Lets ops that are under way end for so long when it is asked to end; without, for no time.
+    #[must_use]
+    pub fn draining_for(mut self, patience: Duration) -> Self {
+        self.control.drain_timeout = patience;
+        self
+    }
+
+    /// What the process has given up, for its status.
+    fn hardened(mut self, hardening: Hardening) -> Self {
+        self.control.hardening = Some(hardening);
+        self
+    }
+
+    /// Serves applications: those that connect to `listener`, and those on `connected` sockets. Ends
+    /// after a drain, which a byte read from `shutdown` begins; at once, when a second byte or the
+    /// end of `shutdown` is read.
     ///
     /// # Errors
     /// The control loop cannot go on.
@@ -227,99 +191,6 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon that a configuration describes until SIGTERM or SIGINT.
-///
-/// # Errors
-/// What keeps it from starting or from going on.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
-    config.check()?;
-    let cores: Vec<Option<usize>> = match config.engine.cores.as_slice() {
-        [] => vec![None],
-        cores => cores.iter().copied().map(Some).collect(),
-    };
-    let admission = Admission::of(config)?;
-    let path = config.socket_path();
-    check_folder(&path)?;
-    if admission.names_others() && config.socket_mode & 0o066 == 0 {
-        tracing::warn!(
-            "allow_users or allow_groups name others, but socket_mode {:#o} keeps them out: make \
-             it 0o660 or 0o666",
-            config.socket_mode
-        );
-    }
-    let listener = ControlListener::bind(&path, config.socket_mode)?;
-    let cores_count = cores.len();
-    let ports = udp_ports(config, cores_count)?;
-    let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
-    let engine = EngineConfig {
-        clients: config.engine.clients,
-        sessions: config.engine.sessions,
-        flows: config.engine.flows,
-        ..EngineConfig::default()
-    };
-    let settings = DriveSettings { cores, spin: config.spin() };
-    let counters_path = CountersFile::path(&path);
-    let counters = CountersFile::create(&counters_path, cores_count)?;
-    let daemon =
-        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?
-            .admitting(admission, &config.quota);
-    if let Some(scraped) = scraped {
-        let pages = (0..cores_count).filter_map(|engine| counters.page(engine)).collect();
-        tracing::info!(address = %scraped.local_addr()?, "metrics are served at /metrics");
-        metrics::serve(scraped, pages)?;
-    }
-    tracing::info!(socket = %path.display(), "applications may connect");
-    let outcome = daemon.serve(Some(listener), Vec::new(), &termination_signal()?);
-    // After a clean end nothing is left; after a crash the file tells what was done until then.
-    if let Err(error) = std::fs::remove_file(&counters_path) {
-        tracing::warn!(%error, "the counters file could not be removed");
-    }
-    outcome
-}
-
-fn metrics_listener(address: SocketAddr) -> Result<TcpListener, DaemonError> {
-    TcpListener::bind(address).map_err(|error| DaemonError::Metrics { address, error })
-}
-
-/// A folder that is missing is told with the command that makes it.
-fn check_folder(socket: &Path) -> Result<(), DaemonError> {
-    match socket.parent().filter(|folder| *folder != Path::new("")) {
-        Some(folder) if !folder.is_dir() => {
-            Err(DaemonError::Folder { socket: socket.into(), folder: folder.into() })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One UDP port for each engine.
-fn udp_ports(config: &Config, count: usize) -> Result<Vec<UdpPort>, DaemonError> {
-    (0..count)
-        .map(|number| {
-            let mut address = config.port.address;
-            if address.port() != 0 {
-                address.set_port(address.port().wrapping_add(number as u16));
-            }
-            UdpPort::bind(udp_config(config, address))
-                .map_err(|error| DaemonError::Port { address, error })
-        })
-        .collect()
-}
-
-fn udp_config(config: &Config, address: SocketAddr) -> UdpConfig {
-    let mut udp = UdpConfig::new(address);
-    udp.pool.frames = config.port.frames;
-    udp
-}
-
-/// A descriptor that becomes readable when the process is asked to end.
-fn termination_signal() -> Result<OwnedFd, DaemonError> {
-    let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
-    }
-    Ok(reader.into())
-}
-
 fn new_link(
     answers: &Sender<(usize, Answered)>,
     control_bell: &Arc<Doorbell>,
@@ -342,30 +213,37 @@ fn spawn<P, K>(
     number: usize,
     link: EngineLink,
     core: Option<usize>,
-    spin: Option<Duration>,
+    waiting: Waiting,
 ) -> Result<JoinHandle<()>, DaemonError>
 where
     P: Port + Send + 'static,
     K: KernelSet + Send + 'static,
 {
-    let body = move || {
+    let pin = move || {
         if let Some(id) = core
             && !core_affinity::set_for_current(core_affinity::CoreId { id })
         {
             tracing::error!(core = id, "the engine could not be pinned; it runs where it is put");
         }
-        drive(&mut engine, number, &link, spin);
     };
-    Ok(std::thread::Builder::new().name(format!("engine-{number}")).spawn(body)?)
+    let body = move || drive(&mut engine, number, &link, waiting);
+    Ok(threads::start(format!("engine-{number}"), pin, body)?)
 }
 
-fn check_cores(cores: &[Option<usize>]) -> Result<(), DaemonError> {
+/// Whether the engines' cores can be had, and who shares one.
+fn crowding(settings: &DriveSettings, engines: usize) -> Result<Crowding, DaemonError> {
     let found = core_affinity::get_core_ids().unwrap_or_default();
     let available: Vec<usize> = found.into_iter().map(|core| core.id).collect();
-    match cores.iter().flatten().find(|core| !available.contains(core)) {
-        Some(&core) => Err(DaemonError::Core { core, available }),
-        None => Ok(()),
+    let mut cores = settings.cores.clone();
+    cores.resize(engines, None);
+    if let Some(&core) = cores.iter().flatten().find(|core| !available.contains(core)) {
+        return Err(DaemonError::Core { core, available });
     }
+    let crowding = Crowding::of(&cores, settings.spin, &available);
+    for warning in &crowding.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(crowding)
 }
 
 fn clone_bell(bell: &Doorbell) -> Result<Doorbell, DaemonError> {

@@ -16,6 +16,8 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct Usage {
     pub(super) regions: u64,
     pub(super) sessions: u64,
+    /// Ops that may be outstanding: the sessions' depths.
+    pub(super) ops: u64,
     pub(super) bytes: u64,
 }
 
@@ -26,10 +28,11 @@ impl Usage {
         match request {
             ControlRequest::OpenSession { geometry } => {
                 let bytes = geometry.places().map_or(0, |places| places.total);
-                Usage { sessions: 1, bytes: pages(bytes), regions: 0 }
+                let ops = geometry.depth.into();
+                Usage { sessions: 1, ops, bytes: pages(bytes), regions: 0 }
             }
             ControlRequest::Register { length, .. } => {
-                Usage { regions: 1, bytes: pages(*length), sessions: 0 }
+                Usage { regions: 1, bytes: pages(*length), ..Usage::default() }
             }
             _ => Usage::default(),
         }
@@ -39,6 +42,7 @@ impl Usage {
         Usage {
             regions: self.regions.saturating_add(other.regions),
             sessions: self.sessions.saturating_add(other.sessions),
+            ops: self.ops.saturating_add(other.ops),
             bytes: self.bytes.saturating_add(other.bytes),
         }
     }
@@ -47,6 +51,7 @@ impl Usage {
         Usage {
             regions: self.regions.saturating_sub(other.regions),
             sessions: self.sessions.saturating_sub(other.sessions),
+            ops: self.ops.saturating_sub(other.ops),
             bytes: self.bytes.saturating_sub(other.bytes),
         }
     }
@@ -64,6 +69,7 @@ impl Quotas {
         let limits = Usage {
             regions: settings.regions.into(),
             sessions: settings.sessions.into(),
+            ops: settings.ops,
             bytes: settings.bytes.unwrap_or_else(half_of_memory),
         };
         Quotas { limits, used: BTreeMap::new() }
@@ -78,6 +84,7 @@ impl Quotas {
         let checks = [
             ("regions", used.regions, asked.regions, self.limits.regions),
             ("sessions", used.sessions, asked.sessions, self.limits.sessions),
+            ("ops", used.ops, asked.ops, self.limits.ops),
             ("bytes", used.bytes, asked.bytes, self.limits.bytes),
         ];
         for (what, used, asked, limit) in checks {
@@ -123,7 +130,8 @@ mod tests {
     }
 
     fn quotas() -> Quotas {
-        Quotas::new(&QuotaSettings { regions: 2, sessions: 1, bytes: Some(10 * PAGE_BYTES) })
+        let bytes = Some(10 * PAGE_BYTES);
+        Quotas::new(&QuotaSettings { regions: 2, sessions: 1, ops: 4, bytes })
     }
 
     #[test]
@@ -146,6 +154,11 @@ mod tests {
         assert!(refusal.reason.contains("quota.sessions"), "{}", refusal.reason);
         quotas.give_back(8, session);
         quotas.take(8, session).unwrap();
+        let deep = Geometry { depth: 8, ..geometry };
+        let deep = Usage::asked_by(&ControlRequest::OpenSession { geometry: deep });
+        let refusal = quotas.take(9, deep).unwrap_err();
+        assert!(refusal.reason.contains("asks for 8 more; the most is 4"), "{}", refusal.reason);
+        assert!(refusal.reason.contains("quota.ops"), "{}", refusal.reason);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::connection::Connection;
 use super::engine_thread::EngineLink;
+use super::hardening::Hardening;
 use crate::engine::{Counters, Live, Refusal};
 use crate::plane::Outgoing;
 
@@ -50,13 +51,21 @@ pub(super) fn of_application(connection: &Connection) -> Option<Value> {
     }))
 }
 
-/// The whole, as it is sent.
-pub(super) fn outgoing(engines: Vec<Value>, applications: Vec<Value>) -> Outgoing {
+/// The whole, as it is sent. `warnings`: what its operator should know, sentences.
+/// `hardening`: what the process has given up, if it is a daemon's.
+pub(super) fn outgoing(
+    engines: Vec<Value>,
+    applications: Vec<Value>,
+    warnings: Vec<String>,
+    hardening: Option<Hardening>,
+) -> Outgoing {
     let status = json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
         "engines": engines,
         "applications": applications,
+        "warnings": warnings,
+        "hardening": hardening,
     });
     passed(&status.to_string()).unwrap_or_else(|error| {
         Outgoing::refused(&Refusal::new(Status::Busy, format!("the status has no room: {error}")))

@@ -53,6 +53,10 @@ impl<K: KernelSet> Core<K> {
             Work::Disconnect { client, session, remotes } => {
                 self.disconnect(client, session, &remotes).map(Some)
             }
+            Work::Drain { until } => {
+                self.begin_drain(id, until);
+                Ok(None)
+            }
             Work::Look { mut live } => {
                 self.look(&mut live);
                 Ok(Some(Answer::Seen(live)))

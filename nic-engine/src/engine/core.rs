@@ -15,6 +15,7 @@ use nic_wire::{Span, Status, Time};
 
 use super::config::EngineConfig;
 use super::counters::Counters;
+use super::drain::Drain;
 use super::holds::Holds;
 use super::links::{Link, LinkState};
 use super::ops::OpTable;
@@ -79,6 +80,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) next_ask: Time,
     /// Whether the last turn left out its transmit pass and the clock's duties.
     pub(super) owes_pass: bool,
+    /// The end, once it was asked for.
+    pub(super) drain: Option<Drain>,
     /// When the current turn began.
     pub(super) now: Time,
 }
@@ -289,7 +292,7 @@ impl<K: KernelSet> Core<K> {
     }
 
     /// Ends everything that depended on a flow and frees its slot.
-    fn flow_ended<P: Port>(
+    pub(super) fn flow_ended<P: Port>(
         &mut self,
         handle: FlowHandle,
         status: Status,
@@ -368,6 +371,7 @@ impl<K: KernelSet> Core<K> {
             || self.target.is_call_due(now)
             || self.next_ask <= now
             || !self.parked.is_empty()
+            || self.is_draining()
             || !self.dirty_sessions.is_empty()
             || self.endpoint.wants_control()
     }
@@ -379,7 +383,7 @@ impl<K: KernelSet> Core<K> {
         let ask = if is_waited_for { self.next_ask } else { Time::NEVER };
         let payloads = self.executor.next_deadline();
         let own = self.deadlines.earliest().min(self.target.earliest_call());
-        flows.min(ask).min(payloads).min(own)
+        flows.min(ask).min(payloads).min(own).min(self.drain_timeout())
     }
 
     /// Runs ops of others.

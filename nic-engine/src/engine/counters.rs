@@ -74,6 +74,10 @@ counters! {
     longest_turn_ns: Longest "ns",
     /// Times that the engine went to sleep.
     sleeps: Total "times",
+    /// Times that the engine gave its core to others that use it as well.
+    yields: Total "times",
+    /// Times that the engine noticed that others keep its core from it.
+    crowded: Total "times",
     /// Doorbells rung for sleeping applications.
     wakes: Total "times",
     /// Commands taken from sessions.

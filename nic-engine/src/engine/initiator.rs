@@ -86,6 +86,9 @@ impl<K: KernelSet> Core<K> {
     /// Makes an op of the command at `place`, every field of which may be anything.
     #[inline]
     fn begin(&mut self, session_slot: u16, place: u16) -> Result<(), Status> {
+        if self.refuses_ops() {
+            return Err(Status::Draining);
+        }
         let Core { sessions, ops, links, .. } = self;
         let session = sessions[usize::from(session_slot)].as_ref().ok_or(Status::BadCommand)?;
         let command = &ops.unsent(place).command;

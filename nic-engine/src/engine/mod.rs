@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod core;
 mod counters;
+mod drain;
 mod forward;
 mod holds;
 mod initiator;
@@ -123,6 +124,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             counters: Counters::default(),
             next_ask: now,
             owes_pass: false,
+            drain: None,
             now,
             config,
         };
@@ -188,6 +190,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         self.core.flow_events(&mut self.port);
         if !self.core.parked.is_empty() {
             self.core.settle_revocations();
+        }
+        if self.core.is_draining() {
+            self.core.drain(&mut self.port);
         }
         self.core.publish();
         let busy = taken > 0 || has_commands || self.core.executor.ready() > 0;

@@ -204,7 +204,7 @@ impl OpTable {
     #[inline]
     pub(super) fn find(&self, id: OpId) -> Option<u16> {
         let op = self.ops.get(usize::from(id.slot()))?;
-        // Built without this check, the simulation must fail.
+        // Built without this check, `bad_input` and the simulation must fail.
         let is_it = cfg!(nic_break = "late_reply") || op.generation == id.generation();
         (op.live && is_it).then_some(id.slot())
     }

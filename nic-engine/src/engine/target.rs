@@ -288,6 +288,9 @@ impl<K: KernelSet> Core<K> {
             self.counters.expired_on_arrival += 1;
             return self.refuse(index, Status::Expired);
         }
+        if self.refuses_ops() {
+            return self.refuse(index, Status::Draining);
+        }
         if request.payload_length > OP_BYTES_MAX {
             return self.refuse(index, Status::BadArguments);
         }

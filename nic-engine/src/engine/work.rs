@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use nic_kernels::Access;
 use nic_shm::{RacyMem, WakeSender, WatchedDoorbell};
 use nic_wire::session::Geometry;
-use nic_wire::{Rkey, Status};
+use nic_wire::{Rkey, Status, Time};
 
 use super::live::Live;
 
@@ -120,6 +120,11 @@ pub enum Work {
         session: u32,
         /// From [`Answer::Connected`].
         remotes: Vec<u16>,
+    },
+    /// Begin nothing new, finish what is under way, close the flows; answered when that is done.
+    Drain {
+        /// What is not finished by then is given up.
+        until: Time,
     },
     /// Tell what is live.
     Look {

@@ -1,8 +1,7 @@
 //! Why two processes cannot be joined by a ring port.
 
 use nic_shm::{
-    DoorbellError, MemoryError, OutOfBounds, ReceiveError, SendError, WaitError, WordError,
-    WriteError,
+    MemoryError, OutOfBounds, ReceiveError, SendError, WaitError, WordError, WriteError,
 };
 
 use super::layout::{COUNT_MAX, VERSION};
@@ -23,9 +22,12 @@ pub enum RingError {
     /// The memory to share cannot be made, or the peer's is not fit to be mapped.
     #[error("ring port: {0}")]
     Memory(#[from] MemoryError),
-    /// A doorbell cannot be made, or what the peer sent is none.
-    #[error("ring port: {0}")]
-    Doorbell(#[from] DoorbellError),
+    /// A bell cannot be made: see the cause (too many descriptors).
+    #[error("ring port: the system gives no bell: {0}")]
+    Bell(std::io::Error),
+    /// What the peer sent to be rung is no bell; it could block whoever rings.
+    #[error("the peer's bell is no stream socket ({0}); run the same version on both sides")]
+    NoBell(std::io::Error),
     /// Nothing can be sent to the peer.
     #[error("ring port: {0}")]
     Send(#[from] SendError),

@@ -1,10 +1,12 @@
-//! How two sides find together: each makes its own memory and doorbell and offers them.
+//! How two sides find together: each makes its own memory and bell and offers them. A bell's receiving
+//! end stays with who sleeps on it: nothing that the other side does to its own end can block either.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nic_shm::{
-    ControlSocket, Doorbell, Incoming, PageKind, Pages, RacyMem, SharedMemory, wait_any,
+    ControlSocket, Incoming, PageKind, Pages, RacyMem, SharedMemory, WakeReceiver, WakeSender,
+    wait_any,
 };
 
 use super::RingError;
@@ -14,11 +16,12 @@ use crate::PoolConfig;
 /// How an offer begins.
 const OFFER: [u8; 4] = *b"ring";
 
-/// One side's own memory and doorbell.
+/// One side's own memory and bell.
 pub(super) struct OwnSide {
     pub(super) memory: SharedMemory,
-    /// Rung by the peer.
-    pub(super) doorbell: Doorbell,
+    /// Rung by the peer. The sending end is kept as well: a peer that dies is told by its socket,
+    /// and leaves no bell that is readable for ever.
+    pub(super) bell: (WakeSender, WakeReceiver),
     pub(super) geometry: Geometry,
 }
 
@@ -26,7 +29,7 @@ pub(super) struct OwnSide {
 pub(super) struct PeerSide {
     pub(super) memory: RacyMem,
     /// Rung by us.
-    pub(super) doorbell: Doorbell,
+    pub(super) bell: WakeSender,
     pub(super) geometry: Geometry,
 }
 
@@ -34,12 +37,13 @@ impl OwnSide {
     /// Makes a memory that only this process can write, all of it allocated.
     pub(super) fn create(pool: &PoolConfig) -> Result<Self, RingError> {
         let geometry = Geometry::for_pool(pool)?;
-        // Rings are never on huge pages: their owner could make the peer's accesses fault.
-        let memory =
-            SharedMemory::create_owner_writable("nic-ring", geometry.bytes(), Pages::Small)?;
+        // Never on reserved huge pages: their owner could make the peer's accesses fault.
+        let mut memory =
+            SharedMemory::create_owner_writable("nic-ring", geometry.bytes(), Pages::Joined)?;
         memory.populate()?;
         geometry.write(&memory.memory())?;
-        Ok(OwnSide { memory, doorbell: Doorbell::new()?, geometry })
+        let bell = WakeSender::pair().map_err(RingError::Bell)?;
+        Ok(OwnSide { memory, bell, geometry })
     }
 
     /// Offers this side through a socket.
@@ -47,18 +51,16 @@ impl OwnSide {
         let mut offer = [0; 8];
         offer[..4].copy_from_slice(&OFFER);
         offer[4..].copy_from_slice(&VERSION.to_le_bytes());
-        socket.send(&offer, &[self.memory.fd(), self.doorbell.as_fd()])?;
+        socket.send(&offer, &[self.memory.fd(), self.bell.0.as_fd()])?;
         Ok(())
     }
 
     /// The same without a socket, within one process.
     pub(super) fn lend(&self) -> Result<PeerSide, RingError> {
         let duplicate = |descriptor: std::os::fd::BorrowedFd<'_>| {
-            descriptor
-                .try_clone_to_owned()
-                .map_err(|error| RingError::Doorbell(nic_shm::DoorbellError::Create(error)))
+            descriptor.try_clone_to_owned().map_err(RingError::Bell)
         };
-        PeerSide::open(duplicate(self.memory.fd())?, duplicate(self.doorbell.as_fd())?)
+        PeerSide::open(duplicate(self.memory.fd())?, duplicate(self.bell.0.as_fd())?)
     }
 }
 
@@ -85,19 +87,20 @@ impl PeerSide {
         if version != VERSION {
             return Err(RingError::Version { found: version });
         }
-        let Ok([memory, doorbell]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+        let Ok([memory, bell]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             return Err(not_offer);
         };
-        PeerSide::open(memory, doorbell)
+        PeerSide::open(memory, bell)
     }
 
-    fn open(memory: OwnedFd, doorbell: OwnedFd) -> Result<Self, RingError> {
-        let memory = SharedMemory::open_read_only(memory, 1)?;
+    fn open(memory: OwnedFd, bell: OwnedFd) -> Result<Self, RingError> {
+        let mut memory = SharedMemory::open_read_only(memory, 1)?;
         if memory.page_kind() == PageKind::Huge {
             return Err(RingError::HugePages);
         }
         let geometry = Geometry::read(&memory.memory())?;
         memory.populate()?;
-        Ok(PeerSide { memory: memory.memory(), doorbell: Doorbell::from_fd(doorbell)?, geometry })
+        let bell = WakeSender::from_fd(bell).map_err(RingError::NoBell)?;
+        Ok(PeerSide { memory: memory.memory(), bell, geometry })
     }
 }

@@ -17,8 +17,8 @@ use crate::{FRAME_STRIDE, PoolConfig};
 
 /// Says that a memory is one side of a ring port.
 const MAGIC: u64 = u64::from_le_bytes(*b"nic-ring");
-/// The layout above.
-pub(super) const VERSION: u32 = 1;
+/// The layout above, and the offer of it with its bell.
+pub(super) const VERSION: u32 = 2;
 
 /// Where the owner's words lie.
 pub(super) const PRODUCED_AT: u64 = 64;

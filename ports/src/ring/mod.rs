@@ -5,7 +5,7 @@
 //! peer can mislead only itself. Sending moves eight bytes per packet; receiving copies each
 //! packet once into private memory before anything looks at it, because the peer could rewrite
 //! what is being parsed. While both sides spin there is no system call; a sleeper is woken by one
-//! write to its eventfd.
+//! byte to its bell.
 //!
 //! ```
 //! use nic_ports::ring::{RingConfig, RingPort};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nic_shm::{ConsumerCursor, Doorbell, ProducerCursor, RacyMem, RingViolation};
+use nic_shm::{ConsumerCursor, ProducerCursor, RacyMem, RingViolation, WakeReceiver, WakeSender};
 use nic_transport::{FrameId, Frames};
 use nic_wire::packet::{DEFAULT_PACKET_BYTES, MAX_PACKET_BYTES};
 
@@ -23,7 +23,7 @@ use crate::{
 const RECEIVE_BUFFERS: usize = 256;
 
 /// How many packets ahead of the one being copied memory is asked for.
-const LOOK_AHEAD: u32 = 4;
+const LOOK_AHEAD: u32 = 2;
 
 /// One side of a ring port.
 pub struct RingPort {
@@ -42,8 +42,9 @@ pub struct RingPort {
     peer_geometry: Geometry,
     buffers: Vec<u8>,
     lending: Lending,
-    doorbell: Doorbell,
-    peer_doorbell: Doorbell,
+    /// Rung by the peer, and the end that it has a copy of.
+    bell: (WakeSender, WakeReceiver),
+    peer_bell: WakeSender,
     /// Whether the sleeping word is set.
     asleep: bool,
     fault: Option<PortFault>,
@@ -79,8 +80,8 @@ impl RingPort {
             peer_geometry: other.geometry,
             buffers: vec![0; RECEIVE_BUFFERS * MAX_PACKET_BYTES],
             lending: Lending::new(RECEIVE_BUFFERS),
-            doorbell: own.doorbell,
-            peer_doorbell: other.doorbell,
+            bell: own.bell,
+            peer_bell: other.bell,
             asleep: false,
             fault: None,
             capabilities: Capabilities {
@@ -180,8 +181,7 @@ impl RingPort {
     #[inline]
     fn copy(&mut self, index: u32) -> Option<Received> {
         let place = u64::from(index & (self.peer_geometry.entries - 1)) * ENTRY_BYTES;
-        let entry = u64::from_le_bytes(self.peer_entries.read_array(place).ok()?);
-        let (frame, length) = (entry as u32, (entry >> 32) as usize);
+        let (frame, length) = parted(self.peer_entries.read_array(place).ok()?);
         if frame >= self.peer_geometry.frames || length == 0 || length > MAX_PACKET_BYTES {
             return None;
         }
@@ -193,14 +193,14 @@ impl RingPort {
         Some(Received { buffer: buffer as u32, offset: 0, length: length as u32, from: self.peer })
     }
 
-    /// Asks for the first lines of the packet behind an entry that may not be there yet; then it
-    /// is an old one, which does no harm.
+    /// Asks for the packet behind an entry that may not be there yet; then it is an old one, which
+    /// does no harm.
     #[inline]
     fn prefetch(&self, index: u32) {
         let place = u64::from(index & (self.peer_geometry.entries - 1)) * ENTRY_BYTES;
         if let Ok(entry) = self.peer_entries.read_array(place) {
-            let frame = u64::from_le_bytes(entry) & u64::from(u32::MAX);
-            self.peer_frames.prefetch(frame * FRAME_STRIDE as u64, 128);
+            let (frame, length) = parted(entry);
+            self.peer_frames.prefetch(u64::from(frame) * FRAME_STRIDE as u64, length as u64);
         }
     }
 
@@ -227,6 +227,13 @@ impl RingPort {
             }
         }
     }
+}
+
+/// The frame and the length that an entry names, which may be anything.
+#[inline]
+fn parted(entry: [u8; ENTRY_BYTES as usize]) -> (u32, usize) {
+    let entry = u64::from_le_bytes(entry);
+    (entry as u32, (entry >> 32) as usize)
 }
 
 impl Frames for RingPort {
@@ -270,7 +277,9 @@ impl Port for RingPort {
         if self.pool.available(share) == 0 {
             self.reclaim();
         }
-        self.pool.allocate(share)
+        let frame = self.pool.allocate(share);
+        self.pool.prefetch_next();
+        frame
     }
 
     #[inline]
@@ -314,9 +323,7 @@ impl Port for RingPort {
         self.counters.transmit_calls += 1;
         if self.sending.publish() {
             self.counters.wakes += 1;
-            if self.peer_doorbell.ring().is_err() {
-                self.counters.transmit_errors += 1;
-            }
+            self.peer_bell.ring();
         }
     }
 
@@ -360,7 +367,8 @@ impl Port for RingPort {
     }
 
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.doorbell.as_fd())
+        // Nothing arrives any more at a port that has failed, and its bell may ring for ever.
+        self.fault.is_none().then_some(self.bell.1.as_fd())
     }
 
     fn prepare_wait(&mut self) -> bool {
@@ -380,8 +388,10 @@ impl Port for RingPort {
         if self.asleep {
             self.asleep = false;
             self.receiving.awake();
-            if self.doorbell.drain().is_err() {
+            // Only a peer that closes the bell on purpose makes it fail: our own copy keeps it open.
+            if self.bell.1.drain().is_err() {
                 self.counters.receive_errors += 1;
+                self.peer_gone();
             }
         }
     }

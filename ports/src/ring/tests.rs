@@ -108,6 +108,47 @@ fn a_sleeper_is_woken_once_and_a_spinner_never() {
     assert!(!rung(&right));
 }
 
+/// A peer that has a bell's other end can flood it, close it, or make it block for its own calls.
+#[test]
+fn a_bell_that_a_peer_spoils_blocks_nobody() {
+    let config = small();
+    let [local, peer] = addresses();
+    let (own, hostile) =
+        (OwnSide::create(&config.pool).unwrap(), OwnSide::create(&config.pool).unwrap());
+    let theirs = own.bell.0.as_fd().try_clone_to_owned().unwrap();
+    rustix::io::ioctl_fionbio(&theirs, false).unwrap();
+    let mut port = RingPort::join(config, own, hostile.lend().unwrap(), [local, peer]).unwrap();
+    // Empty and made to block, then full: the sleeper clears it all the same.
+    for rings in [0, 100_000] {
+        assert!(port.prepare_wait());
+        (0..rings).for_each(|_| {
+            let flags = rustix::net::SendFlags::DONTWAIT;
+            let _ = rustix::net::send(&theirs, &[1], flags);
+        });
+        assert_eq!(rung(&port), rings > 0);
+        port.end_wait();
+    }
+    // Nobody takes what is rung at a peer that only fills up.
+    let asleep = hostile.memory.memory();
+    for sleep in 1..=1_000 {
+        write_word(&asleep, SLEEPING_AT, sleep);
+        write_word(&asleep, CONSUMED_AT, sleep - 1);
+        send(&mut port, peer, b"x");
+    }
+    assert_eq!((port.counters().wakes, port.fault()), (1_000, None));
+    // Closed, it would be readable for ever: the port is, too.
+    rustix::net::shutdown(&theirs, rustix::net::Shutdown::Both).unwrap();
+    let mut waits = 0;
+    while port.fault().is_none() {
+        assert!(port.prepare_wait() && rung(&port));
+        port.end_wait();
+        waits += 1;
+        assert!(waits < 10_000, "what was left of the flood is taken first");
+    }
+    assert_eq!(port.fault(), Some(PortFault::PeerGone));
+    assert!(port.wait_descriptor().is_none());
+}
+
 #[test]
 fn a_dead_peer_gives_all_frames_back() {
     let [_, right_address] = addresses();
@@ -258,12 +299,12 @@ fn offers_that_are_none_are_typed() {
     assert!(matches!(answer(|_| {}), RingError::Silent { patience_ms: 0 }));
     let text = answer(|socket| socket.send(b"hello!!!", &[]).unwrap());
     assert!(matches!(text, RingError::NotOffer { bytes: 8, descriptors: 0 }));
-    let bare = answer(|socket| socket.send(b"ring\x01\0\0\0", &[]).unwrap());
+    let bare = answer(|socket| socket.send(b"ring\x02\0\0\0", &[]).unwrap());
     assert!(matches!(bare, RingError::NotOffer { bytes: 8, descriptors: 0 }));
     let newer = answer(|socket| socket.send(b"ring\x09\0\0\0", &[]).unwrap());
     assert!(matches!(newer, RingError::Version { found: 9 }));
     let wrong = answer(|socket| {
-        socket.send(b"ring\x01\0\0\0", &[socket.as_fd(), socket.as_fd()]).unwrap();
+        socket.send(b"ring\x02\0\0\0", &[socket.as_fd(), socket.as_fd()]).unwrap();
     });
     assert!(matches!(wrong, RingError::Memory(_)));
 

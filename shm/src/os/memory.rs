@@ -1,6 +1,6 @@
 //! Memory that processes share: sealed memfds.
 
-use super::mapping::{HUGETLBFS_MAGIC, Mapping};
+use super::mapping::{HUGE_PAGE_BYTES, HUGETLBFS_MAGIC, Mapping};
 use crate::racy::{Permission, RacyMem};
 use alloc::sync::Arc;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,22 +10,22 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mm::Advice;
-use std::io;
+use std::{fmt, io};
 use thiserror::Error;
 
 /// Bytes of a small page. A kernel with larger ones rounds further up by itself.
 const SMALL_PAGE_BYTES: u64 = 4096;
-/// Bytes of a huge page as this project asks for them.
-const HUGE_PAGE_BYTES: u64 = 2 << 20;
 
 /// What pages a memory is asked to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pages {
-    /// 4 KiB pages; for rings and arenas.
+    /// 4 KiB pages.
     #[default]
     Small,
-    /// 2 MiB pages from the reserved pool if it has enough, else small ones (which the kernel may
-    /// back by transparent huge pages if `shmem_enabled` allows it).
+    /// Small pages, which [`SharedMemory::populate`] joins into transparent huge ones if the kernel
+    /// can (Linux 6.1; no privilege, no reservation). What is left over at the end stays small.
+    Joined,
+    /// 2 MiB pages from the reserved pool if it has enough, else as [`Pages::Joined`].
     TryHuge,
     /// 2 MiB pages from the reserved pool, or an error.
     Huge,
@@ -34,10 +34,22 @@ pub enum Pages {
 /// What pages a memory got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
-    /// Small pages, possibly joined into transparent huge ones behind our back.
+    /// Small pages, possibly joined into transparent huge ones by whoever made the memory.
     Small,
+    /// Small pages that were joined into transparent huge ones.
+    Joined,
     /// Reserved huge pages (hugetlbfs).
     Huge,
+}
+
+impl fmt::Display for PageKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            PageKind::Small => "4 KiB",
+            PageKind::Joined => "2 MiB, transparent",
+            PageKind::Huge => "2 MiB",
+        })
+    }
 }
 
 /// How much of a received memfd is mapped.
@@ -148,6 +160,8 @@ pub struct SharedMemory {
     mapping: Arc<Mapping>,
     memory: RacyMem,
     page_kind: PageKind,
+    /// Whether its small pages are to be joined once they are there.
+    joins: bool,
 }
 
 impl SharedMemory {
@@ -185,7 +199,10 @@ impl SharedMemory {
 
     /// Allocates all pages now, so that no access faults later; may take a millisecond per MiB. For
     /// a control thread, before the memory is used by an engine.
-    pub fn populate(&self) -> Result<(), MemoryError> {
+    pub fn populate(&mut self) -> Result<(), MemoryError> {
+        if self.joins && self.mapping.join_pages() {
+            self.page_kind = PageKind::Joined;
+        }
         let writable = self.memory.permission() == Permission::ReadWrite;
         let advice = if writable { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
         loop {
@@ -246,12 +263,18 @@ impl SharedMemory {
         match pages {
             Pages::Small => Self::create_with(name, len, PageKind::Small, seals),
             Pages::Huge => Self::create_with(name, len, PageKind::Huge, seals),
-            Pages::TryHuge => Self::create_with(name, len, PageKind::Huge, seals).or_else(|_| {
-                let memory = Self::create_with(name, len, PageKind::Small, seals)?;
-                // Not granted unless `shmem_enabled` allows it, and no loss then.
+            Pages::Joined | Pages::TryHuge if len < HUGE_PAGE_BYTES => {
+                Self::create_with(name, len, PageKind::Small, seals)
+            }
+            Pages::Joined => {
+                let mut memory = Self::create_with(name, len, PageKind::Small, seals)?;
+                memory.joins = true;
+                // Where `shmem_enabled` allows it, no joining is needed.
                 let _ = memory.mapping.advise(Advice::LinuxHugepage);
                 Ok(memory)
-            }),
+            }
+            Pages::TryHuge => Self::create_with(name, len, PageKind::Huge, seals)
+                .or_else(|_| Self::create_sealed(name, len, Pages::Joined, seals)),
         }
     }
 
@@ -328,7 +351,7 @@ impl SharedMemory {
         // SAFETY: the pages stay mapped, and as writable as said, until the mapping is dropped; its
         // address is handed to no one else. The file cannot shrink under it.
         let memory = unsafe { RacyMem::from_parts(base, len, permission, mapping.clone()) };
-        Self { fd, mapping, memory, page_kind }
+        Self { fd, mapping, memory, page_kind, joins: false }
     }
 
     /// Touches every small page without changing it.

@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown,
-    socketpair,
+    socketpair, sockopt,
 };
 use std::io;
 
@@ -25,6 +25,13 @@ const CLEARED_MAX: usize = 64;
 #[derive(Debug)]
 pub struct WakeSender {
     socket: OwnedFd,
+}
+
+impl AsFd for WakeSender {
+    /// To be passed on to whoever is to ring.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// What that application waits on: readable from a ring until it is drained, and for ever once the
@@ -46,6 +53,20 @@ impl WakeSender {
         // Nothing comes back, so that nobody can leave descriptors with us to close.
         shutdown(&ours, Shutdown::Read)?;
         Ok((WakeSender { socket: ours }, WakeReceiver { socket: theirs }))
+    }
+
+    /// The end that was received from the one that is to be woken, where it has made both.
+    ///
+    /// # Errors
+    /// It is something else, on which a call might block: refuse it.
+    pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+        let is_stream = sockopt::socket_domain(&socket)? == AddressFamily::UNIX
+            && sockopt::socket_type(&socket)? == SocketType::STREAM;
+        if !is_stream {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        shutdown(&socket, Shutdown::Read)?;
+        Ok(WakeSender { socket })
     }
 
     /// Rings: one system call. Nothing is to be done if nobody hears it: the application is gone,

@@ -62,6 +62,19 @@ mover!(
     move1, reg, "ldrb {a:w}, [{from}]", "strb {a:w}, [{to}]"; a
 );
 
+/// Asks for the cache line at `address`, to be written; a wrong address is no fault.
+#[inline(always)]
+pub(crate) fn prefetch_line_for_write(address: *const u8) {
+    // SAFETY: a prefetch neither faults nor changes anything that a program can see.
+    unsafe {
+        asm!(
+            "prfm pstl1keep, [{}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+}
+
 /// Asks for the cache line at `address`; a wrong address is no fault.
 #[inline(always)]
 pub(crate) fn prefetch_line(address: *const u8) {

@@ -262,6 +262,18 @@ impl RacyMem {
     /// that leaves the memory is cut off, and so is what goes beyond [`PREFETCH_BYTES_MAX`].
     #[inline(always)]
     pub fn prefetch(&self, offset: u64, len: u64) {
+        self.each_line(offset, len, copying::prefetch_line);
+    }
+
+    /// As [`prefetch`](Self::prefetch), for lines that will be written and that others may have in
+    /// their caches.
+    #[inline(always)]
+    pub fn prefetch_for_write(&self, offset: u64, len: u64) {
+        self.each_line(offset, len, copying::prefetch_line_for_write);
+    }
+
+    #[inline(always)]
+    fn each_line(&self, offset: u64, len: u64, ask: impl Fn(*const u8)) {
         if offset >= self.len || len == 0 {
             return;
         }
@@ -272,7 +284,7 @@ impl RacyMem {
         let mut line = start.wrapping_sub(ahead);
         let lines = (ahead + len as usize).div_ceil(CACHE_LINE_BYTES as usize);
         for _ in 0..lines {
-            copying::prefetch_line(line);
+            ask(line);
             line = line.wrapping_add(CACHE_LINE_BYTES as usize);
         }
     }

@@ -71,3 +71,6 @@ pub(crate) unsafe fn copy_across(from: *const u8, to: *mut u8, len: usize) {
 
 /// There is no portable prefetch, and nothing depends on one.
 pub(crate) fn prefetch_line(_address: *const u8) {}
+
+/// See [`prefetch_line`].
+pub(crate) fn prefetch_line_for_write(_address: *const u8) {}

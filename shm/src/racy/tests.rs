@@ -62,6 +62,7 @@ fn portable_copies_do_the_same() {
         }
     }
     portable::prefetch_line(core::ptr::null());
+    portable::prefetch_line_for_write(core::ptr::null());
 }
 
 #[test]
@@ -214,6 +215,7 @@ fn prefetch_takes_anything() {
     let memory = RacyMem::allocate(100);
     for (offset, len) in [(0, 0), (0, 100), (99, 1), (99, u64::MAX), (u64::MAX, u64::MAX)] {
         memory.prefetch(offset, len);
+        memory.prefetch_for_write(offset, len);
     }
     RacyMem::allocate(0).prefetch(0, 64);
     RacyMem::allocate(1 << 20).prefetch(63, 1 << 20);

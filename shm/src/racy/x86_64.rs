@@ -68,6 +68,16 @@ mover!(
     move1, reg_byte, "mov {a}, [{from}]", "mov [{to}], {a}"; a
 );
 
+/// Asks for the cache line at `address`, to be written; a wrong address is no fault.
+#[inline(always)]
+pub(crate) fn prefetch_line_for_write(address: *const u8) {
+    // SAFETY: a prefetch neither faults nor changes anything that a program can see; a CPU that
+    // does not know this one takes it for no operation.
+    unsafe {
+        asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+}
+
 /// Asks for the cache line at `address`; a wrong address is no fault.
 #[inline(always)]
 pub(crate) fn prefetch_line(address: *const u8) {

@@ -1,8 +1,9 @@
 //! The places of a ring's entries.
 
 use super::violation::RingError;
-use crate::racy::{Permission, RacyMem, copy_in, copy_out};
+use crate::racy::{Permission, RacyMem, copy_in};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The places for entries of `N` bytes, which it keeps mapped.
 #[derive(Debug)]
@@ -61,8 +62,17 @@ impl<const N: usize> Slots<N> {
     /// Copies the entry with this index in. Only for slots made by `new_writable`.
     #[inline(always)]
     pub(super) fn write(&self, index: u32, from: &[u8; N]) {
-        // SAFETY: as in `read`; the producer's constructor saw that the entries may be written.
-        unsafe { copy_out(from.as_ptr(), self.place(index), N) }
+        let place = self.place(index).cast::<u64>();
+        for (number, word) in from.as_chunks::<8>().0.iter().enumerate() {
+            // SAFETY: as in `read`; the producer's constructor saw that the entries may be written
+            // and begin at a multiple of 8, as does each of them. Others use atomics, too, or
+            // copies that the compiler knows nothing of.
+            let at = unsafe { AtomicU64::from_ptr(place.add(number)) };
+            // Words rather than wider moves: an entry that was just put together from its fields
+            // goes from registers into the ring, while a wide load of its bytes would have to wait
+            // for each narrow store before it.
+            at.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
+        }
     }
 
     /// Where the entry with this index lies.

@@ -40,7 +40,6 @@ pub(super) fn port(options: &EngineOptions, watch: &Watch) -> Result<Watched<Fau
     let port = UdpPort::bind(UdpConfig::new(([127, 0, 0, 1], 0).into()))?;
     let lost = Faults { loss: Chance::percent(options.loss_percent), ..Faults::NONE };
     let plan = FaultPlan { transmit: lost, receive: Faults::NONE };
-    let may_sleep = options.waiting != Waiting::Spin;
     let faulty = Faulty::new(port, plan, options.seed);
-    Ok(Watched::new(faulty, watch.clone(), may_sleep, options.offence))
+    Ok(Watched::new(faulty, watch.clone(), options.offence))
 }

@@ -13,7 +13,7 @@ mod writer;
 use std::io::{BufRead, Write};
 
 use anyhow::Result;
-use nic_engine::daemon::{self, Config};
+use nic_engine::daemon::{self, Config, DaemonError};
 use nic_host::Wait;
 use nic_tests::children::{Role, Waiting};
 use nic_tests::watched_port::Watch;
@@ -28,7 +28,8 @@ pub(crate) fn run(role: Role) -> Result<()> {
     match role {
         Role::Daemon(config) => {
             std::thread::spawn(|| obey(|_| Ok(Value::Null)));
-            Ok(daemon::run(&Config::read(&config)?)?)
+            let config = Config::read(&config).map_err(DaemonError::from)?;
+            Ok(daemon::run(&config)?)
         }
         Role::Engine(options) => engine::run(&options),
         Role::Target(options) => target::run(options),

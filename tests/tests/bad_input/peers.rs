@@ -129,6 +129,25 @@ fn replies_that_come_again() {
     deceived.scene.nobody_noticed();
 }
 
+/// Without the check of generations, this fails.
+#[test]
+fn replies_that_come_again_do_not_answer_later_ops() {
+    let mut deceived = deceived(104);
+    let first = deceived.ask(&Ask::read(deceived.remote, 0, 16)).op;
+    deceived.answer(&ok(first, 0, 16), &[3; 16]);
+    assert_eq!(deceived.completions().len(), 1);
+    let next = deceived.ask(&Ask::read(deceived.remote, 64, 16)).op;
+    assert_eq!(next.slot(), first.slot(), "the op table gives the slot out again at once");
+    deceived.answer(&ok(first, 0, 16), &[3; 16]);
+    assert!(deceived.completions().is_empty(), "a former op's reply has answered a later one");
+    deceived.answer(&ok(next, 0, 16), &[4; 16]);
+    let done = deceived.completions();
+    assert!(done.len() == 1 && done[0].is_ok() && done[0].reply == [4; 16]);
+    let counters = deceived.scene.world.counters(deceived.scene.initiator);
+    assert_eq!(counters.late_replies, 1);
+    deceived.scene.nobody_noticed();
+}
+
 /// An initiator serves nothing on the flows that it opened.
 #[test]
 fn requests_where_replies_belong() {

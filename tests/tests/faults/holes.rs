@@ -122,8 +122,8 @@ fn a_hole_in_small_pages_reads_as_zeros() {
 /// Takes all huge pages that are free now.
 fn all_huge_pages() -> Vec<SharedMemory> {
     let page = || SharedMemory::create("nic-taker", HUGE, Pages::Huge).ok();
-    let taken: Vec<_> = std::iter::from_fn(page).collect();
-    taken.iter().for_each(|memory| memory.populate().unwrap());
+    let mut taken: Vec<_> = std::iter::from_fn(page).collect();
+    taken.iter_mut().for_each(|memory| memory.populate().unwrap());
     taken
 }
 

@@ -79,6 +79,6 @@ fn a_name_that_nobody_has_is_refused() {
     let place = Place::new();
     let path = place.folder.path().join("typo.toml");
     std::fs::write(&path, "allow_users = [\"no-such-user\"]\n").unwrap();
-    let said = super::refusals::refusal(&path);
+    let said = super::refusals::refusal(&path, nic_engine::daemon::Exit::Config);
     assert!(said.contains("allow_users") && said.contains("no-such-user"), "{said}");
 }

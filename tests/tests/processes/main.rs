@@ -10,6 +10,7 @@
 mod admission;
 mod control;
 mod deaths;
+mod draining;
 mod handles;
 mod meddling;
 mod quotas;

@@ -9,7 +9,7 @@ use rustix::fs::fstat;
 
 use super::Place;
 
-const QUOTA: &str = "\n[quota]\nregions = 3\nsessions = 2\nbytes = 1_048_576";
+const QUOTA: &str = "\n[quota]\nregions = 3\nsessions = 2\nops = 64\nbytes = 1_048_576";
 
 /// Why something was refused.
 fn refused<T>(result: Result<T, NicError>) -> String {
@@ -47,6 +47,14 @@ fn a_user_has_so_many_regions_and_sessions_and_so_much_memory() {
     let sessions = [open(&nic).unwrap(), open(&other).unwrap()];
     let said = refused(open(&nic));
     assert!(said.contains("has 2 sessions") && said.contains("quota.sessions"), "{said}");
+    // A session is refused whole if its ops could be too many.
+    drop(sessions);
+    let depth = |depth| nic.session().depth(depth).arena(4096).open();
+    let half = depth(32).unwrap();
+    let said = refused(depth(64));
+    assert!(said.contains("has 32 ops and asks for 64 more; the most is 64"), "{said}");
+    assert!(said.contains("quota.ops"), "{said}");
+    let sessions = [half, depth(32).unwrap()];
     // Sessions take memory as well.
     let said = refused(nic.region(1 << 20).create());
     assert!(said.contains("quota.bytes"), "{said}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use nic_engine::daemon::Exit;
 use nic_host::{Access, Fate, Nic, Status};
 use nic_tests::children::{Child, Role, Waiting};
 
@@ -58,13 +59,13 @@ fn a_revoked_region_is_out_of_reach_when_revoke_returns() {
     assert_eq!(failure(session.run(fresh.write(0, b"x"))).1, Fate::NotExecuted);
 }
 
-/// Starts a daemon that must not start; what it says.
-pub(super) fn refusal(config: &Path) -> String {
+/// Starts a daemon that must not start; what it says, and with which code it ends.
+pub(super) fn refusal(config: &Path, exit: Exit) -> String {
     let role = serde_json::to_string(&Role::Daemon(config.to_owned())).unwrap();
     // Its input stays open: it is not the end of that which ends the daemon.
     let (input, _open) = std::io::pipe().unwrap();
     let output = Command::new(PROGRAM).arg(role).stdin(input).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(exit.code().into()), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -73,7 +74,7 @@ fn a_socket_in_use_is_refused_and_its_owner_undisturbed() {
     let place = Place::new();
     let _daemon = place.daemon("target", "");
     let (_target, tickets) = place.target("target", Waiting::Adaptive);
-    let said = refusal(&place.config("target", ""));
+    let said = refusal(&place.config("target", ""), Exit::Unavailable);
     assert!(said.contains("target.sock"), "{said}");
     let nic = place.nic("target");
     let session = nic.session().open().unwrap();
@@ -86,14 +87,14 @@ fn an_address_in_use_is_refused() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let config = place.config("second", &format!("\n[port]\naddress = \"{address}\""));
-    let said = refusal(&config);
+    let said = refusal(&config, Exit::Unavailable);
     assert!(said.contains(&address.to_string()) && said.contains("in use"), "{said}");
 }
 
 #[test]
 fn an_unknown_config_key_is_refused_by_name_and_line() {
     let place = Place::new();
-    let said = refusal(&place.config("typo", "wiat = \"spin\""));
+    let said = refusal(&place.config("typo", "wiat = \"spin\""), Exit::Config);
     assert!(said.contains("wiat") && said.contains("typo.toml"), "{said}");
     assert!(said.contains("line 4"), "{said}");
 }

@@ -209,6 +209,7 @@ impl Scene {
         for index in 0..self.places.len() {
             if self.places[index].process == process {
                 let config = self.plan.engine(&mut self.random, number);
+                self.tally.add_start(&config);
                 self.world.restart(self.places[index].host, config);
                 number += 1;
             }

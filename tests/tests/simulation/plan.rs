@@ -28,6 +28,9 @@ pub const SLACK: Span = Span::from_ms(40);
 /// steps of the clock.
 pub const OVERRUN: Span = Span::from_us(60);
 
+/// Packet numbers that soon become others in the half of them that packets carry.
+pub const NEAR_WRAP: [u64; 4] = [(1 << 32) - 40, (7 << 32) - 300, (1 << 31) - 40, (1 << 62) - 1];
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Plan {
@@ -91,9 +94,8 @@ impl Plan {
 
     /// The settings of an engine that starts.
     pub fn engine(&self, random: &mut Random, number: u8) -> EngineConfig {
-        let near_wrap = [(1 << 32) - 40, (7 << 32) - 300, (1 << 31) - 40, (1 << 62) - 1];
         let first = match random.below(3) {
-            0 => Some(pick(random, &near_wrap)),
+            0 => Some(pick(random, &NEAR_WRAP)),
             1 => Some(random.below(1 << 40)),
             _ => None,
         };

@@ -80,11 +80,13 @@ impl Scene {
             world.network.advance_to(Time::from_ns((1 << 32) - random.below(2_000_000)));
         }
         world.let_engines_sleep(plan.sleepy);
-        let mut places = Vec::new();
+        let (mut places, mut tally) = (Vec::new(), Tally::default());
         for (process, engines) in plan.processes.iter().enumerate() {
             for number in 0..*engines {
                 let address = SocketAddr::new(ip(process), 4791 + u16::from(number));
-                let host = world.add_engine_at(address, plan.engine(&mut random, number));
+                let config = plan.engine(&mut random, number);
+                tally.add_start(&config);
+                let host = world.add_engine_at(address, config);
                 places.push(Place {
                     host,
                     process,
@@ -105,7 +107,7 @@ impl Scene {
             places,
             faults: Faults::default(),
             calls: Calls::default(),
-            tally: Tally::default(),
+            tally,
             tick: 1,
             serial: 1,
             submitted: 0,

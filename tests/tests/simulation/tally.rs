@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nic_engine::engine::EngineConfig;
+
+use crate::plan::NEAR_WRAP;
+
 /// Counts by what they count; runs are added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -17,6 +21,13 @@ impl Tally {
         if count > 0 {
             *self.counts.entry((group, what.into())).or_default() += count;
         }
+    }
+
+    /// Counts an engine that starts.
+    pub fn add_start(&mut self, config: &EngineConfig) {
+        let is_near = config.first_packet_number.is_some_and(|first| NEAR_WRAP.contains(&first));
+        let what = if is_near { "packet numbers near their wrap" } else { "other packet numbers" };
+        self.add("engines start with", what, 1);
     }
 
     /// Adds another run's counts.
@@ -51,7 +62,9 @@ impl fmt::Display for Tally {
                 writeln!(formatter, "{group}: {}", self.total(group))?;
                 last = group;
             }
-            writeln!(formatter, "  {count:>12}  {what}")?;
+            if !what.is_empty() {
+                writeln!(formatter, "  {count:>12}  {what}")?;
+            }
         }
         Ok(())
     }

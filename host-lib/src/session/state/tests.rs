@@ -21,7 +21,7 @@ fn session() -> (State, Producer<32>) {
 }
 
 fn submit(state: &mut State) -> Token {
-    state.submit(Op::new(FetchAdd::new(0, 0, 1)), true).ok().unwrap()
+    state.submit(&Op::new(FetchAdd::new(0, 0, 1)), true).unwrap().unwrap()
 }
 
 fn complete(engine: &mut Producer<32>, token: Token) {

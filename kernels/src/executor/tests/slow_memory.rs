@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use nic_wire::{KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::mapped::{MappedMemory, Pending};
+use crate::checked::{Checked, Pending};
 use crate::memory::{AccessError, Atomicity, Done, Grant, Memory, Request};
 use crate::random::Random;
 use crate::{Access, Budget, Builtin, Executor, Invocation, Limits, fetch_add};
 
 /// Answers a poll only now and then.
 struct Slow {
-    mapped: MappedMemory,
+    mapped: Checked,
     random: Random,
     never: bool,
 }

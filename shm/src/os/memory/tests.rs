@@ -9,10 +9,10 @@ fn received(memory: &SharedMemory) -> OwnedFd {
 
 #[test]
 fn both_sides_see_one_memory() {
-    let owner = SharedMemory::create("both-sides", 5000, Pages::Small).unwrap();
+    let mut owner = SharedMemory::create("both-sides", 5000, Pages::Small).unwrap();
     assert_eq!(owner.len(), 8192, "rounded up to pages");
     owner.populate().unwrap();
-    let peer = SharedMemory::open(received(&owner), 5000).unwrap();
+    let mut peer = SharedMemory::open(received(&owner), 5000).unwrap();
     assert_eq!((peer.len(), peer.page_kind()), (8192, PageKind::Small));
     peer.populate().unwrap();
 
@@ -55,7 +55,7 @@ fn a_punched_hole_reads_as_zeroes() {
 fn a_read_only_mapping_cannot_be_written() {
     let owner = SharedMemory::create("read-only", 4096, Pages::Small).unwrap();
     owner.memory().write(0, &[7; 8]).unwrap();
-    let reader = SharedMemory::open_read_only(received(&owner), 4096).unwrap();
+    let mut reader = SharedMemory::open_read_only(received(&owner), 4096).unwrap();
     reader.populate().unwrap();
     let memory = reader.memory();
     let refused = ReadOnly { offset: 0, memory_len: 4096 };
@@ -128,7 +128,7 @@ fn what_a_peer_passes_is_checked() {
 fn only_what_was_agreed_is_mapped_and_populated() {
     // A terabyte that is not there: populated whole it would end the machine.
     let owner = SharedMemory::create("sparse", 1 << 40, Pages::Small).unwrap();
-    let peer = SharedMemory::open(received(&owner), 5000).unwrap();
+    let mut peer = SharedMemory::open(received(&owner), 5000).unwrap();
     assert_eq!(peer.len(), 8192);
     peer.populate().unwrap();
     assert_eq!(fstat(owner.fd()).unwrap().st_blocks * 512, 8192);
@@ -146,13 +146,25 @@ fn impossible_lengths_are_refused() {
 
 #[test]
 fn huge_pages_are_tried_and_the_outcome_is_told() {
-    let memory = SharedMemory::create("try-huge", 3 << 20, Pages::TryHuge).unwrap();
+    let mut memory = SharedMemory::create("try-huge", 3 << 20, Pages::TryHuge).unwrap();
+    memory.memory().write(5000, b"kept").unwrap();
     memory.populate().unwrap();
-    memory.memory().write(0, &[1]).unwrap();
+    assert_eq!(&memory.memory().read_array::<4>(5000).unwrap(), b"kept");
+    let mapped_huge = shmem_mapped_huge(memory.memory().as_ptr().addr());
     match memory.page_kind() {
         PageKind::Huge => assert_eq!(memory.len(), 4 << 20),
-        PageKind::Small => assert_eq!(memory.len(), 3 << 20),
+        PageKind::Joined => {
+            assert_eq!((memory.len(), mapped_huge), (3 << 20, 2 << 20));
+            // Whoever maps it next has the huge pages, too.
+            let mut peer = SharedMemory::open(received(&memory), 3 << 20).unwrap();
+            peer.populate().unwrap();
+            assert_eq!(shmem_mapped_huge(peer.memory().as_ptr().addr()), 2 << 20);
+        }
+        // A kernel before 6.1, or without a free huge page.
+        PageKind::Small => assert_eq!((memory.len(), mapped_huge), (3 << 20, 0)),
     }
+    let little = SharedMemory::create("little", 5000, Pages::TryHuge).unwrap();
+    assert_eq!((little.page_kind(), little.len()), (PageKind::Small, 8192));
     // Nothing has this many huge pages, so small ones must come instead, and an error if only huge
     // ones will do.
     let len = 1 << 40;
@@ -162,10 +174,27 @@ fn huge_pages_are_tried_and_the_outcome_is_told() {
     assert!(matches!(refused, MemoryError::NoHugePages { pages: 524_288, .. }));
 }
 
+/// Bytes of shared memory that are mapped as huge pages where `address` lies.
+fn shmem_mapped_huge(address: usize) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_it = false;
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap();
+        if let Some((start, end)) = first.split_once('-') {
+            let number = |word| usize::from_str_radix(word, 16).unwrap();
+            is_it = (number(start)..number(end)).contains(&address);
+        } else if is_it && first == "ShmemPmdMapped:" {
+            return words.next().unwrap().parse::<u64>().unwrap() << 10;
+        }
+    }
+    panic!("no mapping holds the address");
+}
+
 #[test]
 #[ignore = "needs huge pages: sysctl vm.nr_hugepages=8"]
 fn huge_pages_are_had() {
-    let owner = SharedMemory::create("huge", 3 << 20, Pages::Huge).unwrap();
+    let mut owner = SharedMemory::create("huge", 3 << 20, Pages::Huge).unwrap();
     owner.populate().unwrap();
     assert_eq!((owner.page_kind(), owner.len()), (PageKind::Huge, 4 << 20));
     assert_eq!(ftruncate(owner.fd(), 2 << 20), Err(Errno::PERM));

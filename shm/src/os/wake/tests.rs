@@ -34,6 +34,26 @@ fn a_receiver_is_readable_from_ring_to_drain() {
 }
 
 #[test]
+fn a_received_end_rings_and_what_is_none_is_refused() {
+    let (sender, receiver) = WakeSender::pair().unwrap();
+    let copy = WakeSender::from_fd(sender.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    copy.ring();
+    assert!(receiver.drain().unwrap());
+    let (datagrams, _other) =
+        socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
+    assert!(WakeSender::from_fd(datagrams).is_err());
+    let bell = Doorbell::new().unwrap();
+    assert!(WakeSender::from_fd(bell.as_fd().try_clone_to_owned().unwrap()).is_err());
+    // Its maker has left it a way back: it is closed.
+    let (one, other) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let sender = WakeSender::from_fd(one).unwrap();
+    let sent = send(&other, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    assert_eq!(sent, Err(Errno::PIPE));
+    drop(sender);
+}
+
+#[test]
 fn ringing_never_blocks() {
     let (sender, receiver) = WakeSender::pair().unwrap();
     fcntl_setfl(&receiver.socket, OFlags::empty()).unwrap();

@@ -273,6 +273,8 @@ fn may_happen(status: Status, fate: Fate) -> bool {
     match status {
         // The owner may go in the midst of an op.
         Status::Expired | Status::PeerLost | Status::EngineLost | Status::Revoked => true,
+        // Its engine, or its target's, was asked to end.
+        Status::Draining => true,
         // Another one is at its engine's place, or there is no place.
         Status::BadRkey | Status::NoService | Status::Unreachable | Status::Busy => {
             fate == Fate::NotExecuted

@@ -5,7 +5,7 @@ use nic_kernels::bucket_table::{
 };
 use nic_kernels::scan_and_read;
 use nic_shm::RacyMem;
-use nic_tests::sample::pattern;
+use nic_tests::{fenced, sample::pattern};
 
 use super::Tick;
 
@@ -56,8 +56,8 @@ impl Lookups {
     /// An empty table in memory of its own.
     pub fn new() -> Self {
         let geometry = Geometry::for_entries(KEYS);
-        let index = RacyMem::allocate(geometry.index_bytes());
-        let entries = RacyMem::allocate(Geometry::entries_bytes(4 * KEYS, 32, VALUE_BYTES_MAX));
+        let index = fenced(geometry.index_bytes());
+        let entries = fenced(Geometry::entries_bytes(4 * KEYS, 32, VALUE_BYTES_MAX));
         let identity = Identity { entries_region: ENTRIES_REGION, ..Identity::default() };
         let table = BucketTable::format(index.clone(), entries.clone(), geometry, identity);
         let mut header = [0; TableView::HEADER_BYTES];

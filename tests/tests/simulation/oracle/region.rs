@@ -1,6 +1,7 @@
 //! A region's memory and the model of each part of it.
 
 use nic_shm::RacyMem;
+use nic_tests::fenced;
 use nic_wire::Time;
 
 use super::extent::{View, written};
@@ -31,7 +32,7 @@ pub struct Region {
 }
 
 impl Region {
-    /// New memory, filled with what the models begin with.
+    /// New memory between pages that fault, filled with what the models begin with.
     pub fn new() -> Self {
         let mut extents = Vec::new();
         let mut at = EXTENTS_AT;
@@ -39,7 +40,7 @@ impl Region {
             extents.push(Extent::new(at, bytes));
             at += u64::from(bytes.next_multiple_of(64));
         }
-        let memory = RacyMem::allocate(at);
+        let memory = fenced(at);
         let chains: Vec<Chain> = (0..CHAINS).map(|chain| Chain::new(FIRST + chain)).collect();
         for (place, chain) in (0..).zip(&chains) {
             let at = Region::chain_at(place);

@@ -1,0 +1,278 @@
+//! The memory that this crate's tests run on: it trusts nobody, the memory beneath it included.
+//!
+//! What owners register and export is written down here a second time, in the plainest way. Every
+//! request that the memory beneath admits must be one that the rkey allows by that record, and
+//! every one that it refuses must not; every part of it must lie within the request. So a kernel,
+//! the executor or a table of rights that lets an access leave its region fails the test in which
+//! it happens.
+
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+use nic_shm::{Permission, RacyMem};
+use nic_wire::Rkey;
+
+use crate::mapped::{self, ControlError, DomainId, MappedMemory};
+use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request};
+
+/// A region as its owner has registered it.
+#[derive(Debug)]
+struct Room {
+    domain: DomainId,
+    number: u8,
+    base: u64,
+    length: u64,
+    writable: bool,
+}
+
+/// A right as its owner has given it out.
+#[derive(Debug)]
+struct Right {
+    export: u16,
+    generation: u16,
+    domain: DomainId,
+    access: Access,
+    /// The numbers of the regions that it reaches.
+    reach: Vec<u8>,
+    is_revoked: bool,
+}
+
+/// See the module's description.
+pub(crate) struct Checked {
+    mapped: MappedMemory,
+    rooms: Vec<Room>,
+    rights: Vec<Right>,
+    /// Requests that were admitted, and that were refused.
+    pub(crate) admitted: u64,
+    pub(crate) refused: u64,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    mapped: mapped::Pending,
+    grant: Grant,
+    request: Request,
+}
+
+impl Checked {
+    pub(crate) fn new(mapped: MappedMemory) -> Self {
+        Checked { mapped, rooms: Vec::new(), rights: Vec::new(), admitted: 0, refused: 0 }
+    }
+
+    pub(crate) fn add_domain(&mut self) -> Result<DomainId, ControlError> {
+        self.mapped.add_domain()
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        domain: DomainId,
+        memory: RacyMem,
+        base: u64,
+    ) -> Result<u8, ControlError> {
+        let length = memory.len();
+        let writable = memory.permission() == Permission::ReadWrite;
+        let number = self.mapped.register(domain, memory, base)?;
+        self.rooms.push(Room { domain, number, base, length, writable });
+        Ok(number)
+    }
+
+    pub(crate) fn export(
+        &mut self,
+        domain: DomainId,
+        number: u8,
+        access: Access,
+        follow: &[u8],
+        secret: u64,
+    ) -> Result<Rkey, ControlError> {
+        let rkey = self.mapped.export(domain, number, access, follow, secret)?;
+        self.rights.push(Right {
+            export: rkey.export.get(),
+            generation: rkey.generation.get(),
+            domain,
+            access,
+            reach: follow.iter().copied().chain([number]).collect(),
+            is_revoked: false,
+        });
+        Ok(rkey)
+    }
+
+    pub(crate) fn revoke(&mut self, export: u16, generation: u16) -> Result<u32, ControlError> {
+        let ended = self.mapped.revoke(export, generation)?;
+        let right = |right: &&mut Right| right.export == export && right.generation == generation;
+        self.rights.iter_mut().find(right).expect("it was given out").is_revoked = true;
+        Ok(ended)
+    }
+
+    /// The right behind a grant, while it lasts.
+    fn right(&self, grant: Grant) -> Option<&Right> {
+        let is_it = |right: &&Right| {
+            (right.export, right.generation) == (grant.export(), grant.generation())
+        };
+        self.rights.iter().find(is_it).filter(|right| !right.is_revoked)
+    }
+
+    /// Whether an access is one that the rkey allows.
+    fn allows(&self, grant: Grant, request: &Request) -> bool {
+        let (extent, needs) = (request.extent(), request.needs());
+        let Some(right) = self.right(grant) else { return false };
+        let number = extent.at.region;
+        let is_it = |room: &&Room| room.domain == right.domain && room.number == number;
+        let Some(room) = self.rooms.iter().find(is_it) else { return false };
+        // Wide enough that nothing wraps.
+        let (from, base) = (u128::from(extent.at.address), u128::from(room.base));
+        let (to, end) = (from + u128::from(extent.length), base + u128::from(room.length));
+        let is_word = extent.length == 8 && (from - base.min(from)).is_multiple_of(8);
+        right.access.contains(needs)
+            && right.reach.contains(&number)
+            && (base <= from && to <= end)
+            && (room.writable || needs == Access::READ)
+            && (is_word || !request.is_word())
+    }
+
+    /// What was carried out must have been allowed, to its last byte.
+    fn carried_out(&self, pending: &Pending, offset: u32, length: usize) {
+        let request = &pending.request;
+        assert!(self.right(pending.grant).is_some(), "{request:?} was served after its right");
+        let to = u64::from(offset) + length as u64;
+        let most = u64::from(request.extent().length);
+        assert!(to <= most, "bytes up to {to} were touched where {request:?} has {most}");
+    }
+}
+
+/// What only asks.
+impl Deref for Checked {
+    type Target = MappedMemory;
+
+    fn deref(&self) -> &MappedMemory {
+        &self.mapped
+    }
+}
+
+impl Memory for Checked {
+    type Pending = Pending;
+
+    fn admit(&self, rkey: &Rkey) -> Result<Grant, AccessError> {
+        self.mapped.admit(rkey)
+    }
+
+    fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError> {
+        self.mapped.permit(grant, access)
+    }
+
+    fn submit(&mut self, grant: Grant, request: &Request) -> Result<Pending, AccessError> {
+        let submitted = self.mapped.submit(grant, request);
+        let is_allowed = self.allows(grant, request);
+        let answer = submitted.as_ref().map(|_| "admitted");
+        assert_eq!(submitted.is_ok(), is_allowed, "{request:?} was {answer:?}");
+        *if is_allowed { &mut self.admitted } else { &mut self.refused } += 1;
+        submitted.map(|mapped| Pending { mapped, grant, request: *request })
+    }
+
+    fn poll(&mut self, pending: &Pending, into: &mut [u8]) -> Result<Option<Done>, AccessError> {
+        let done = self.mapped.poll(&pending.mapped, into)?;
+        match done {
+            Some(Done::Fetched(length)) => self.carried_out(pending, 0, length),
+            Some(Done::Old(_) | Done::Written) => self.carried_out(pending, 0, 8),
+            None => {}
+        }
+        Ok(done)
+    }
+
+    fn abandon(&mut self, pending: &Pending) {
+        self.mapped.abandon(&pending.mapped);
+    }
+
+    fn copy_out(&self, pending: &Pending, offset: u32, into: &mut [u8]) -> Result<(), AccessError> {
+        self.mapped.copy_out(&pending.mapped, offset, into)?;
+        self.carried_out(pending, offset, into.len());
+        Ok(())
+    }
+
+    fn place(&mut self, pending: &Pending, offset: u32, bytes: &[u8]) -> Result<(), AccessError> {
+        self.mapped.place(&pending.mapped, offset, bytes)?;
+        self.carried_out(pending, offset, bytes.len());
+        Ok(())
+    }
+
+    fn place_whole(&mut self, pending: &Pending, bytes: &[u8]) -> Result<(), AccessError> {
+        self.mapped.place_whole(&pending.mapped, bytes)?;
+        self.carried_out(pending, 0, bytes.len());
+        Ok(())
+    }
+
+    fn last_word(&self, pending: &Pending) -> Option<u32> {
+        self.mapped.last_word(&pending.mapped)
+    }
+
+    fn place_last_word(&mut self, pending: &Pending, word: [u8; 8]) -> Result<(), AccessError> {
+        self.mapped.place_last_word(&pending.mapped, word)?;
+        let offset = self.last_word(pending).expect("a word was stored");
+        self.carried_out(pending, offset, word.len());
+        Ok(())
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        self.mapped.atomicity()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::ALL;
+    use crate::kernel::Extent;
+    use crate::mapped::Tables;
+
+    /// A region of 64 bytes that is exported with every right.
+    fn checked() -> (Checked, Grant) {
+        let tables = Tables { domains: 1, regions: 2, exports: 1 };
+        let mut memory = Checked::new(MappedMemory::new(tables));
+        let domain = memory.add_domain().unwrap();
+        let region = memory.register(domain, RacyMem::allocate(64), 0x1000).unwrap();
+        let rkey = memory.export(domain, region, ALL, &[], 5).unwrap();
+        let grant = memory.admit(&rkey).unwrap();
+        (memory, grant)
+    }
+
+    fn read(address: u64, length: u32) -> Request {
+        Request::Read(Extent::named(0, address, length))
+    }
+
+    #[test]
+    fn what_is_allowed_is_admitted_and_all_else_refused() {
+        let (mut memory, grant) = checked();
+        let inside = memory.submit(grant, &read(0x1010, 48)).unwrap();
+        assert_eq!(memory.poll(&inside, &mut [0; 48]), Ok(Some(Done::Fetched(48))));
+        for (address, length) in [(0x1010, 49), (0xfff, 1), (0x1041, 0), (u64::MAX, 2), (0, 64)] {
+            assert!(memory.submit(grant, &read(address, length)).is_err());
+        }
+        assert_eq!((memory.admitted, memory.refused), (1, 5));
+    }
+
+    #[test]
+    #[should_panic(expected = "was Ok(\"admitted\")")]
+    fn an_access_beyond_a_region_is_noticed() {
+        let (mut memory, grant) = checked();
+        memory.rooms[0].length = 63;
+        let _ = memory.submit(grant, &read(0x1000, 64));
+    }
+
+    #[test]
+    #[should_panic(expected = "was served after its right")]
+    fn an_access_after_a_revocation_is_noticed() {
+        let (mut memory, grant) = checked();
+        let pending = memory.submit(grant, &read(0x1000, 8)).unwrap();
+        memory.rights[0].is_revoked = true;
+        let _ = memory.poll(&pending, &mut [0; 8]);
+    }
+
+    #[test]
+    #[should_panic(expected = "bytes up to 9 were touched")]
+    fn a_part_beyond_its_request_is_noticed() {
+        let (mut memory, grant) = checked();
+        let mut pending = memory.submit(grant, &read(0x1000, 16)).unwrap();
+        pending.request = read(0x1000, 8);
+        let _ = memory.copy_out(&pending, 4, &mut [0; 5]);
+    }
+}

@@ -1,0 +1,109 @@
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use super::*;
+
+/// Runs something in a thread that has nothing but the calls of the filter; others fail with EPERM,
+/// so that each can be tried. The thread ends with it: a filter cannot be taken off.
+fn filtered<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let program = compiled(SeccompAction::Errno(libc::EPERM as u32)).unwrap();
+    let thread = std::thread::spawn(move || {
+        seccompiler::apply_filter(&program).unwrap();
+        body()
+    });
+    thread.join().unwrap()
+}
+
+fn is_refused<T>(result: std::io::Result<T>) -> bool {
+    result.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+#[test]
+fn what_an_intruder_would_want_is_refused() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let refused = filtered(|| {
+        vec![
+            ("open a file", is_refused(File::open("/dev/null"))),
+            ("make a file", is_refused(File::create("/tmp/nic-made-by-an-intruder"))),
+            ("run a program", is_refused(Command::new("/bin/true").spawn())),
+            ("start a thread", is_refused(std::thread::Builder::new().spawn(|| ()))),
+            ("connect", is_refused(TcpStream::connect("127.0.0.1:9"))),
+            ("listen", is_refused(UdpSocket::bind("127.0.0.1:0"))),
+            ("rename", is_refused(std::fs::rename("/nowhere", "/elsewhere"))),
+            ("list a folder", is_refused(std::fs::read_dir("/"))),
+            (
+                "signal others",
+                kill_process(Pid::INIT, Signal::CONT) == Err(rustix::io::Errno::PERM),
+            ),
+            ("change its root", is_refused(std::os::unix::fs::chroot("/"))),
+            (
+                "change its user",
+                rustix::thread::set_thread_uid(rustix::process::Uid::ROOT).is_err(),
+            ),
+        ]
+    });
+    for (what, is_refused) in refused {
+        assert!(is_refused, "the filter lets a daemon {what}");
+    }
+}
+
+#[test]
+fn what_a_daemon_does_is_not_refused() {
+    let done = filtered(|| {
+        let (mut one, mut other) = UnixStream::pair()?;
+        one.set_nonblocking(true)?;
+        other.set_read_timeout(Some(std::time::Duration::from_secs(60)))?;
+        one.write_all(b"woken")?;
+        let mut heard = [0; 5];
+        other.read_exact(&mut heard)?;
+        let mut memory = nic_shm::SharedMemory::create("filtered", 1 << 16, nic_shm::Pages::Small)
+            .map_err(std::io::Error::other)?;
+        memory.populate().map_err(std::io::Error::other)?;
+        let copy = memory.as_fd().try_clone_to_owned()?;
+        let again = nic_shm::SharedMemory::open(copy, 1 << 16);
+        again.map(|_| heard).map_err(std::io::Error::other)
+    });
+    assert_eq!(&done.unwrap(), b"woken");
+}
+
+/// Set in the process in which the filter is to kill.
+const DOOMED: &str = "NIC_TEST_OF_THE_FILTER";
+
+#[test]
+fn a_refused_call_ends_the_process() {
+    if std::env::var_os(DOOMED).is_some() {
+        let program = program(Seccomp::Kill).unwrap().unwrap();
+        seccompiler::apply_filter_all_threads(&program).unwrap();
+        let _ = File::open("/dev/null");
+        return;
+    }
+    // This test again, alone in a process of its own.
+    let name = "daemon::hardening::filter::tests::a_refused_call_ends_the_process";
+    let doomed = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=1"])
+        .env(DOOMED, "1")
+        .output()
+        .unwrap();
+    assert_eq!(doomed.status.signal(), Some(libc::SIGSYS), "{doomed:?}");
+}
+
+#[test]
+fn no_call_stands_twice() {
+    let mut calls = CALLS.to_vec();
+    calls.extend(ways(1).iter().map(|(call, _)| *call));
+    let all = calls.len() - ways(1).len();
+    let distinct: std::collections::BTreeSet<_> = CALLS.iter().collect();
+    assert_eq!(distinct.len(), all);
+    assert!(ways(1).iter().all(|(call, _)| !distinct.contains(call)), "a condition has no effect");
+}
+
+#[test]
+fn no_filter_is_made_when_it_is_off() {
+    assert!(program(Seccomp::Off).unwrap().is_none());
+    assert_ne!(program(Seccomp::Kill).unwrap(), program(Seccomp::Log).unwrap());
+}

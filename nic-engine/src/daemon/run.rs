@@ -1,0 +1,122 @@
+//! A daemon from its start to its end, as a configuration describes it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nic_ports::udp::{UdpConfig, UdpPort};
+use nic_shm::ControlListener;
+
+use super::admission::Admission;
+use super::config::Config;
+use super::counters_page::CountersFile;
+use super::error::DaemonError;
+use super::hardening;
+use super::{Daemon, DriveSettings, metrics};
+use crate::Builtin;
+use crate::engine::EngineConfig;
+
+/// Runs the daemon that a configuration describes. SIGTERM or SIGINT ends it, once the ops under way
+/// have ended; a second one ends it at once.
+///
+/// # Errors
+/// What keeps it from starting or from going on.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    config.check()?;
+    let cores: Vec<Option<usize>> = match config.engine.cores.as_slice() {
+        [] => vec![None],
+        cores => cores.iter().copied().map(Some).collect(),
+    };
+    let admission = Admission::of(config)?;
+    let path = config.socket_path();
+    check_folder(&path)?;
+    check_mode(config, &admission);
+    let listener = ControlListener::bind(&path, config.socket_mode)?;
+    let cores_count = cores.len();
+    let ports = udp_ports(config, cores_count)?;
+    let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
+    let engine = EngineConfig {
+        clients: config.engine.clients,
+        sessions: config.engine.sessions,
+        flows: config.engine.flows,
+        ..EngineConfig::default()
+    };
+    let shutdown = termination_signal()?;
+    let settings = DriveSettings { cores, spin: config.spin() };
+    let counters_path = CountersFile::path(&path);
+    let counters = CountersFile::create(&counters_path, cores_count)
+        .map_err(|error| DaemonError::Counters { path: counters_path.clone(), error })?;
+    hardening::drop_privileges()?;
+    let daemon =
+        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?
+            .admitting(admission, &config.quota)
+            .draining_for(Duration::from_millis(config.engine.drain_timeout_ms));
+    if let Some(scraped) = scraped {
+        let pages = (0..cores_count).filter_map(|engine| counters.page(engine)).collect();
+        tracing::info!(address = %scraped.local_addr()?, "metrics are served at /metrics");
+        metrics::serve(scraped, pages)?;
+    }
+    let daemon = daemon.hardened(hardening::filter_calls(config.hardening.seccomp)?);
+    tracing::info!(socket = %path.display(), "applications may connect");
+    let outcome = daemon.serve(Some(listener), Vec::new(), &shutdown);
+    // After a clean end nothing is left; after a crash the file tells what was done until then.
+    if let Err(error) = std::fs::remove_file(&counters_path) {
+        tracing::warn!(%error, "the counters file could not be removed");
+    }
+    outcome
+}
+
+fn metrics_listener(address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).map_err(|error| DaemonError::Metrics { address, error })
+}
+
+/// A mode of the socket that keeps those out who are allowed in is most likely a mistake.
+fn check_mode(config: &Config, admission: &Admission) {
+    if admission.names_others() && config.socket_mode & 0o066 == 0 {
+        tracing::warn!(
+            "allow_users or allow_groups name others, but socket_mode {:#o} keeps them out: make \
+             it 0o660 or 0o666",
+            config.socket_mode
+        );
+    }
+}
+
+/// A folder that is missing is told with the command that makes it.
+fn check_folder(socket: &Path) -> Result<(), DaemonError> {
+    match socket.parent().filter(|folder| *folder != Path::new("")) {
+        Some(folder) if !folder.is_dir() => {
+            Err(DaemonError::Folder { socket: socket.into(), folder: folder.into() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One UDP port for each engine.
+fn udp_ports(config: &Config, count: usize) -> Result<Vec<UdpPort>, DaemonError> {
+    (0..count)
+        .map(|number| {
+            let mut address = config.port.address;
+            if address.port() != 0 {
+                address.set_port(address.port().wrapping_add(number as u16));
+            }
+            UdpPort::bind(udp_config(config, address))
+                .map_err(|error| DaemonError::Port { address, error })
+        })
+        .collect()
+}
+
+fn udp_config(config: &Config, address: SocketAddr) -> UdpConfig {
+    let mut udp = UdpConfig::new(address);
+    udp.pool.frames = config.port.frames;
+    udp
+}
+
+/// A descriptor from which a byte can be read each time that the process is asked to end.
+fn termination_signal() -> Result<OwnedFd, DaemonError> {
+    let (reader, writer) = std::os::unix::net::UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader.into())
+}
