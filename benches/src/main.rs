@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod executor;
+mod hostile;
 mod waiting;
 
 use std::process::ExitCode;
@@ -25,17 +26,28 @@ struct Arguments {
     /// Keys in tables.
     #[arg(long, default_value_t = 4_000_000)]
     keys: u64,
+    /// What chance is made of.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Makes one program's figures.
 type Program = fn(&Arguments) -> Result<Report>;
 
+/// The whole life of a process that a bench has started, by its options.
+type Life = fn(&str) -> Result<()>;
+
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 2] = [
+const PROGRAMS: [(&str, &str, Program); 3] = [
     (
         "executor",
         "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
         executor::run,
+    ),
+    (
+        "hostile",
+        "a polite application beside greedy, mad, hostile and dying ones, and what it loses",
+        hostile::run,
     ),
     (
         "waiting",
@@ -46,8 +58,13 @@ const PROGRAMS: [(&str, &str, Program); 2] = [
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(waiting::ENGINE_COMMAND) {
-        return engine_process(&words.next().unwrap_or_default());
+    let life = match words.next().as_deref() {
+        Some(waiting::ENGINE_COMMAND) => Some(waiting::engine_process as Life),
+        Some(hostile::COMMAND) => Some(hostile::process as Life),
+        _ => None,
+    };
+    if let Some(life) = life {
+        return child_process(life, &words.next().unwrap_or_default());
     }
     let arguments = Arguments::parse();
     let Some((_, _, program)) = PROGRAMS.iter().find(|(name, _, _)| *name == arguments.name) else {
@@ -66,12 +83,12 @@ fn main() -> ExitCode {
     ExitCode::from(report.exit_code(arguments.json))
 }
 
-/// This program again, as an engine that a bench has started.
-fn engine_process(config: &str) -> ExitCode {
-    match waiting::engine_process(config) {
+/// This program again, as a process that a bench has started.
+fn child_process(life: Life, options: &str) -> ExitCode {
+    match life(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("engine: {error:#}");
+            eprintln!("process of a bench: {error:#}");
             ExitCode::FAILURE
         }
     }

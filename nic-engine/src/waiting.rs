@@ -19,7 +19,8 @@ const LOST_SLICE: Span = Span::from_ms(1);
 const CROWDED_FROM: Span = Span::from_ms(25);
 /// See [`CROWDED_FROM`].
 const CROWDED_WITHIN: Span = Span::from_ms(100);
-/// No pause counts for more: a process that was stopped has not met a crowd.
+/// No pause counts for more, and one beyond [`CROWDED_WITHIN`] not at all: a process that was
+/// stopped has not met a crowd.
 const LOST_AT_ONCE: Span = Span::from_ms(10);
 /// After so long without a loss the thread tries whether it has its core to itself again. The try
 /// costs [`CROWDED_FROM`] if it has not.
@@ -162,7 +163,7 @@ impl Crowd {
     fn look(&mut self, now: Time) -> Pace {
         let pause = self.looked.map_or(Span::ZERO, |looked| now.since(looked));
         self.looked = Some(now);
-        if pause >= LOST_SLICE {
+        if (LOST_SLICE..CROWDED_WITHIN).contains(&pause) {
             self.lost(now, pause.min(LOST_AT_ONCE));
         } else if self.pace > self.least && now.since(self.since) >= CALM {
             self.pace = if self.pace == Pace::Sleep { Pace::Yield } else { Pace::Look };
@@ -241,8 +242,8 @@ mod tests {
         let mut spin = Waiting::new(None);
         spin.worked(at_us(0));
         // Two long pauses may be anything, and so may those that lie far apart.
-        assert_eq!(look_at(&mut spin, &[0, 4_000, 8_000]), Step::Look);
-        assert_eq!(look_at(&mut spin, &[8_200, 8_300]), Step::Look);
+        assert_eq!(look_at(&mut spin, &[7_000, 7_040, 7_080]), Step::Look);
+        assert_eq!(look_at(&mut spin, &[8_000, 8_040, 9_000]), Step::Look);
         // The system has work of its own: a tenth of the time is no crowd.
         for ms in (10_000..12_000).step_by(30) {
             look_at(&mut spin, &[ms, ms + 3]);
@@ -279,7 +280,7 @@ mod tests {
         let mut shared = Waiting::new(None).on_shared_core();
         shared.worked(at_us(0));
         assert!((0..10_000).all(|us| shared.idle(at_us(us * 900)) == Step::Yield));
-        assert_eq!(look_at(&mut shared, &[10_000, 10_009, 10_018]), Step::Sleep);
+        assert_eq!(look_at(&mut shared, &[10_000, 10_009, 10_018, 10_027]), Step::Sleep);
         assert_eq!(look_at(&mut shared, &[12_100]), Step::Yield);
     }
 }

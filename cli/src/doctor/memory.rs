@@ -12,7 +12,7 @@ const LOCKED_LEAST: u64 = 64 << 20;
 pub(super) fn huge_pages() -> Finding {
     let what = "huge pages";
     let sizes = "/sys/kernel/mm/hugepages/hugepages-2048kB";
-    let count = |name: &str| read(&format!("{sizes}/{name}"))?.parse::<u64>().ok();
+    let count = |name: &str| read(format!("{sizes}/{name}"))?.parse::<u64>().ok();
     let mend = format!("sudo sysctl -w vm.nr_hugepages={DEMO_PAGES}   (for the demo)");
     match (count("nr_hugepages"), count("free_hugepages")) {
         (Some(all), Some(free)) if free >= DEMO_PAGES => {

@@ -49,6 +49,23 @@ impl Slot {
     pub(super) fn is_out(&self) -> bool {
         matches!(self.stage, Stage::Out(_))
     }
+
+    /// Its op is over; whoever waits for it is told.
+    #[inline]
+    pub(super) fn end(&mut self, completion: Completion, lease: Option<CompletedLease>) {
+        self.stage = Stage::Over(completion, lease);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Empties it, so that its token names nothing any more. Returns how far its op had got.
+    #[inline]
+    pub(super) fn vacate(&mut self) -> Stage {
+        self.generation = self.generation.wrapping_add(1);
+        self.waker = None;
+        std::mem::replace(&mut self.stage, Stage::Free)
+    }
 }
 
 /// All slots of a session.
@@ -92,11 +109,15 @@ impl Slots {
     #[inline]
     pub(super) fn release(&mut self, token: Token) {
         if let Some(slot) = self.get(token) {
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.stage = Stage::Free;
-            slot.waker = None;
-            self.free.push(token as u16);
+            slot.vacate();
+            self.free(token);
         }
+    }
+
+    /// Gives the place of a token back whose slot was just vacated.
+    #[inline]
+    pub(super) fn free(&mut self, token: Token) {
+        self.free.push(token as u16);
     }
 
     /// Gives a reserved slot back unused.

@@ -278,7 +278,14 @@ impl State {
                 return self.again(token, completion, lease.into_lease());
             }
         }
-        self.over(token, completion, Some(lease));
+        if slot.wanted {
+            slot.end(completion, Some(lease));
+            if slot.reported {
+                self.ready.push_back(token);
+            }
+        } else {
+            self.slots.release(token);
+        }
     }
 
     /// Issues an op anew with what is left of its time.
@@ -295,26 +302,18 @@ impl State {
             completion.status = Status::Torn.code().into();
             completion.fate = Fate::NotExecuted.code();
             completion.length = 0.into();
-            self.over(token, completion, None);
+            self.over(token, completion);
         }
     }
 
-    /// Notes that an op is over.
-    #[inline]
-    fn over(
-        &mut self,
-        token: Token,
-        completion: Completion,
-        lease: Option<nic_shm::CompletedLease>,
-    ) {
+    /// Notes that an op is over that has no reply.
+    #[cold]
+    fn over(&mut self, token: Token, completion: Completion) {
         let Some(slot) = self.slots.get(token) else { return };
         if !slot.wanted {
             return self.slots.release(token);
         }
-        slot.stage = Stage::Over(completion, lease);
-        if let Some(waker) = slot.waker.take() {
-            waker.wake();
-        }
+        slot.end(completion, None);
         if slot.reported {
             self.ready.push_back(token);
         }
@@ -339,7 +338,7 @@ impl State {
             completion.token = token.into();
             completion.status = Status::EngineLost.code().into();
             completion.fate = fate.code();
-            self.over(token, completion, None);
+            self.over(token, completion);
         }
     }
 
@@ -364,8 +363,8 @@ impl State {
         }
         let facts = slot.facts;
         let (start, note_length) = (slot.reply_start, slot.note_length);
-        let stage = std::mem::replace(&mut slot.stage, Stage::Free);
-        self.slots.release(token);
+        let stage = slot.vacate();
+        self.slots.free(token);
         let Stage::Over(completion, lease) = stage else { return None };
         let (status, fate) = (completion.status(), completion.fate());
         match (status, lease) {

@@ -19,6 +19,7 @@ use super::drain::Drain;
 use super::holds::Holds;
 use super::links::{Link, LinkState};
 use super::ops::OpTable;
+use super::polite::Polite;
 use super::session::Session;
 use super::target::TargetTable;
 use super::wheel::Wheel;
@@ -78,6 +79,10 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) counters: Counters,
     /// When silent peers are next looked for.
     pub(super) next_ask: Time,
+    /// Until when long replies leave bit by bit, for the sake of short ones.
+    pub(super) short_replies_until: Time,
+    /// The session that is served politely.
+    pub(super) polite: Polite,
     /// Whether the last turn left out its transmit pass and the clock's duties.
     pub(super) owes_pass: bool,
     /// The end, once it was asked for.
@@ -337,7 +342,7 @@ impl<K: KernelSet> Core<K> {
         self.next_ask = self.now + SILENCE.divided(4);
         for slot in 0..self.links.len() as u16 {
             let link = &mut self.links[usize::from(slot)];
-            let is_owed = link.ops_out > 0 || link.waiting.first().is_some();
+            let is_owed = link.ops_out > 0 || !link.lanes.is_empty();
             let is_initiator = link.state == LinkState::Open && link.initiates;
             if is_initiator && is_owed && self.now.since(link.heard) >= SILENCE {
                 link.heard = self.now;

@@ -86,6 +86,8 @@ counters! {
     bad_commands: Total "commands",
     /// Sessions whose application broke the rules of its rings.
     ring_violations: Total "sessions",
+    /// Times that an op waited because its session has its share out while a polite one is served.
+    limited: Total "times",
     /// Completions posted.
     completions: Total "ops",
     /// Time from pickup to completion, of all completed ops together.

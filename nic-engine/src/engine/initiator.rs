@@ -7,12 +7,22 @@ use nic_wire::session::{ANSWER, Command, CommandFlags, Completion, INLINE_ARGUME
 use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use super::core::Core;
-use super::links::{LinkState, NoRoom};
+use super::lanes::{SHARE, cost};
+use super::links::{Held, LinkState, NoRoom};
 use super::ops::{Ending, Op, OpState};
 
 /// The longest payload and the longest reply of an op, in bytes: a value of 1 MiB with its key and
 /// what surrounds them.
 pub const OP_BYTES_MAX: u32 = (1 << 20) + (1 << 12);
+
+/// Commands taken in one turn from a session beside a polite one.
+const PICKUP_LIMITED: u32 = 16;
+
+/// Sessions with more ops out than this leave the last places of the table to others.
+const OUT_FEW: u32 = 8;
+
+/// How much payload of an op of such a session leaves in one turn, in bytes.
+const PAYLOAD_LIMITED: u32 = 16 << 10;
 
 impl<K: KernelSet> Core<K> {
     /// Whether a session has a command to be taken.
@@ -43,7 +53,10 @@ impl<K: KernelSet> Core<K> {
     fn pickup_from(&mut self, slot: u16) {
         let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
         let mut room = session.room();
-        for _ in 0..self.config.pickup_max {
+        let out_before = session.out;
+        let is_limited = self.polite.limits(slot, self.now);
+        let most = if is_limited { PICKUP_LIMITED } else { self.config.pickup_max };
+        for _ in 0..most {
             let Core { sessions, ops, counters, .. } = self;
             let Some(session) = &mut sessions[usize::from(slot)] else { return };
             let place = ops.next_slot();
@@ -71,6 +84,7 @@ impl<K: KernelSet> Core<K> {
         }
         if let Some(session) = &mut self.sessions[usize::from(slot)] {
             session.commands.release();
+            self.polite.picked_up(slot, out_before, session.out, self.now);
             self.counters.ring_violations += u64::from(session.violated);
         }
     }
@@ -106,13 +120,14 @@ impl<K: KernelSet> Core<K> {
             return Err(Status::BadCommand);
         }
         let (rkey, mut link_slot) = (remote.rkey, remote.link);
+        let out = session.out;
         // The flow may have ended since, and its place may serve another, even of the other direction.
         let link = &links[usize::from(link_slot)];
         if link.epoch != remote.epoch || link.state == LinkState::Vacant {
             link_slot = self.reconnect(session_slot, remote_index)?;
         }
         let Core { ops, links, deadlines, now, .. } = self;
-        if !ops.claim(place) {
+        if ops.is_scarce() && out > OUT_FEW || !ops.claim(place) {
             return Err(Status::Busy);
         }
         let (op, unsent) = ops.both(place);
@@ -125,11 +140,12 @@ impl<K: KernelSet> Core<K> {
         op.session = session_slot;
         op.link = link_slot;
         op.kernel = kernel;
+        op.cost = cost(payload_length, op.reply_capacity);
         unsent.rkey = rkey;
         unsent.payload_sent = 0;
         unsent.deadline = *now + Span::from_us(u64::from(command.budget_us.get()));
         deadlines.set(u32::from(place), unsent.deadline);
-        ops.enqueue(&mut links[usize::from(link_slot)].waiting, place);
+        links[usize::from(link_slot)].lanes.enqueue(ops, session_slot, place);
         self.touch_link(link_slot);
         Ok(())
     }
@@ -140,20 +156,44 @@ impl<K: KernelSet> Core<K> {
         if self.links[usize::from(link)].state != LinkState::Open {
             return Ok(());
         }
-        while let Some(slot) = self.links[usize::from(link)].waiting.first() {
-            self.issue(slot, link, port)?;
-            self.ops.dequeue(&mut self.links[usize::from(link)].waiting, slot);
+        // Sessions in a row that cannot go on.
+        let mut held = 0;
+        loop {
+            let lanes = &mut self.links[usize::from(link)].lanes;
+            if held > 0 && held >= lanes.len() {
+                return Err(NoRoom);
+            }
+            let Some(slot) = lanes.next(&self.ops) else { return Ok(()) };
+            match self.issue(slot, link, port) {
+                Ok(()) => {
+                    // It may have ended at once, and left its lane.
+                    if self.ops.is_queued(slot) {
+                        self.links[usize::from(link)].lanes.served(&mut self.ops, slot);
+                    }
+                    held = 0;
+                }
+                Err(Held::Flow) => return Err(NoRoom),
+                Err(Held::Session) => {
+                    self.links[usize::from(link)].lanes.pass();
+                    held += 1;
+                }
+            }
         }
-        Ok(())
     }
 
     /// Puts the rest of one op into packets.
     #[inline]
-    fn issue<P: Port>(&mut self, slot: u16, link_slot: u16, port: &mut P) -> Result<(), NoRoom> {
-        let Core { endpoint, ops, links, sessions, protection, counters, now, .. } = self;
+    fn issue<P: Port>(&mut self, slot: u16, link_slot: u16, port: &mut P) -> Result<(), Held> {
+        let Core { endpoint, ops, links, sessions, protection, counters, now, polite, .. } = self;
         let id = ops.id(slot);
         let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
-        let Some(session) = &sessions[usize::from(op.session)] else { return Ok(()) };
+        let Some(session) = &mut sessions[usize::from(op.session)] else { return Ok(()) };
+        let is_limited = polite.limits(op.session, *now);
+        if is_limited && op.state == OpState::Waiting && session.cost_out >= SHARE {
+            counters.limited += 1;
+            return Err(Held::Session);
+        }
+        let sent_before = unsent.payload_sent;
         let command = &unsent.command;
         let arguments = command.arguments().unwrap_or_default();
         let payload_length = command.payload_length.get();
@@ -177,6 +217,7 @@ impl<K: KernelSet> Core<K> {
                 op.sequence = link.next_sequence(op.stream);
                 link.ops_out += 1;
                 link.reply_bytes_out += u64::from(op.reply_capacity);
+                session.cost_out += u32::from(op.cost);
             }
             let request = frame::Request {
                 op: id,
@@ -202,6 +243,9 @@ impl<K: KernelSet> Core<K> {
             unsent.payload_sent += chunk as u32;
             if unsent.payload_sent == payload_length {
                 return Ok(());
+            }
+            if is_limited && unsent.payload_sent - sent_before >= PAYLOAD_LIMITED {
+                return Err(Held::Session);
             }
         }
     }
@@ -252,12 +296,16 @@ impl<K: KernelSet> Core<K> {
         let (session, token, started, issued) = (op.session, op.token, op.started, op.issued);
         let link = &mut self.links[usize::from(link_slot)];
         if state != OpState::Waiting {
+            if let Some(session) = &mut self.sessions[usize::from(session)] {
+                // Of a session that has closed since, another may have the place.
+                session.cost_out = session.cost_out.saturating_sub(op.cost.into());
+            }
             link.ops_out -= 1;
             link.reply_bytes_out -= u64::from(op.reply_capacity);
             link.end_in_stream(op.stream, op.sequence);
         }
-        self.ops.dequeue(&mut link.waiting, slot);
-        if link.waiting.first().is_some() {
+        link.lanes.dequeue(&mut self.ops, session, slot);
+        if !link.lanes.is_empty() {
             self.touch_link(link_slot);
         }
         self.ops.remove(slot);
@@ -273,7 +321,7 @@ impl<K: KernelSet> Core<K> {
         op.state = OpState::Abandoned;
         let (link, session, token) = (op.link, op.session, op.token);
         let (started, issued) = (op.started, op.issued);
-        self.ops.dequeue(&mut self.links[usize::from(link)].waiting, slot);
+        self.links[usize::from(link)].lanes.dequeue(&mut self.ops, session, slot);
         self.deadlines.lift(u32::from(slot));
         self.post(session, token, started, issued, ending);
     }

@@ -11,7 +11,8 @@ use nic_wire::frame::write_pad;
 use nic_wire::packet::HEADER_BYTES;
 use nic_wire::session::{Command, CommandFlags};
 
-use super::ops::{Op, OpQueue};
+use super::lanes::Lanes;
+use super::ops::Op;
 use super::streams::{Progress, Streams};
 
 /// What needs several packets does not begin in the rest of one that has less than this left, in
@@ -60,7 +61,7 @@ pub(super) struct Link {
     /// Initiator: ops, and KiB of their replies, that the target allows to have out.
     pub(super) credits: (u16, u32),
     /// Initiator: ops with something still to be put into packets.
-    pub(super) waiting: OpQueue,
+    pub(super) lanes: Lanes,
     /// Initiator: the streams in use, and which was used last.
     issued: Vec<IssuedStream>,
     last_issued: u16,
@@ -68,6 +69,8 @@ pub(super) struct Link {
     pub(super) streams: Streams,
     /// Target: entries of the target's table whose reply is ready, in the order in which they ended.
     pub(super) replies: VecDeque<u32>,
+    /// Target: the same for replies that need more than a packet; they leave after the others.
+    pub(super) long_replies: VecDeque<u32>,
     /// Target: how many ops wait for a fence.
     pub(super) held: u32,
     /// Target: how many others have not been answered.
@@ -94,8 +97,23 @@ struct OpenPacket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
+/// What holds up an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Its flow can take no more in this turn.
+    Flow,
+    /// Its own session's order or share: ops of others may go on.
+    Session,
+}
+
+impl From<NoRoom> for Held {
+    fn from(_: NoRoom) -> Self {
+        Held::Flow
+    }
+}
+
 impl Link {
-    pub(super) fn vacant(target_ops: usize) -> Self {
+    pub(super) fn vacant(target_ops: usize, sessions: usize) -> Self {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         Link {
             state: LinkState::Vacant,
@@ -109,11 +127,12 @@ impl Link {
             ops_out: 0,
             reply_bytes_out: 0,
             credits: (0, 0),
-            waiting: OpQueue::EMPTY,
+            lanes: Lanes::new(sessions),
             issued: Vec::new(),
             last_issued: 0,
             streams: Streams::new(),
             replies: VecDeque::with_capacity(target_ops),
+            long_replies: VecDeque::with_capacity(target_ops),
             held: 0,
             in_hand: 0,
             since: Time::ZERO,
@@ -137,6 +156,7 @@ impl Link {
         self.issued.reserve(Streams::MAX);
         self.streams.clear();
         self.replies.clear();
+        self.long_replies.clear();
         self.held = 0;
         self.in_hand = 0;
         self.asks = false;
@@ -251,22 +271,22 @@ impl Link {
         op: &mut Op,
         command: &Command,
         whole: usize,
-    ) -> Result<(), NoRoom> {
+    ) -> Result<(), Held> {
         let (op_credits, reply_credits_kib) = self.credits;
         let reply_bytes = self.reply_bytes_out + u64::from(op.reply_capacity);
         // A single op may always ask for more than all credits: else it would wait for ever.
         let fits = reply_bytes <= u64::from(reply_credits_kib) * 1024 || self.ops_out == 0;
         if self.ops_out >= u32::from(op_credits) || !fits {
-            return Err(NoRoom);
+            return Err(Held::Flow);
         }
-        op.stream = self.stream_for(op.session, command.stream.get()).ok_or(NoRoom)?;
+        op.stream = self.stream_for(op.session, command.stream.get()).ok_or(Held::Session)?;
         if !self.stream_has_room(op.stream) {
-            return Err(NoRoom);
+            return Err(Held::Session);
         }
         // The target keeps what waits for a fence, one packet an op. A longer payload waits here.
         let fence = command.flags & CommandFlags::FENCE.bits() != 0;
         if fence && whole > self.packet_room() && self.out_in_stream(op.stream) > 0 {
-            return Err(NoRoom);
+            return Err(Held::Session);
         }
         Ok(())
     }

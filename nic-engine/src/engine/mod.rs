@@ -13,9 +13,11 @@ mod drain;
 mod forward;
 mod holds;
 mod initiator;
+mod lanes;
 mod links;
 mod live;
 mod ops;
+mod polite;
 mod remotes;
 mod session;
 mod streams;
@@ -46,6 +48,7 @@ use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, PLACES_KEPT, Verdict};
 use self::holds::Holds;
 use self::links::Link;
 use self::ops::OpTable;
+use self::polite::Polite;
 use self::target::TargetTable;
 use self::wheel::Wheel;
 use crate::protection::Crc32;
@@ -113,7 +116,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             ops: OpTable::new(config.ops_out),
             deadlines: Wheel::new(usize::from(config.ops_out), now),
             links: (0..config.flows)
-                .map(|_| Link::vacant(usize::from(config.op_credits)))
+                .map(|_| Link::vacant(usize::from(config.op_credits), usize::from(config.sessions)))
                 .collect(),
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
@@ -123,6 +126,8 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             answers: VecDeque::with_capacity(64),
             counters: Counters::default(),
             next_ask: now,
+            short_replies_until: now,
+            polite: Polite::default(),
             owes_pass: false,
             drain: None,
             now,

@@ -4,6 +4,8 @@ use nic_wire::session::{Command, INLINE_ARGUMENT_BYTES};
 use nic_wire::{Fate, KernelId, OpId, Rkey, Status, Time};
 use zerocopy::FromZeros;
 
+use super::lanes::Cost;
+
 /// No op: the end of a queue.
 const NONE: u16 = u16::MAX;
 
@@ -33,14 +35,16 @@ pub(super) struct Op {
     pub(super) link: u16,
     /// What to run.
     pub(super) kernel: KernelId,
-    /// Neighbours in its flow's queue of ops with something still to be put into packets.
+    /// What it costs its session.
+    pub(super) cost: Cost,
+    /// Neighbours in its lane: ops with something still to be put into packets.
     next: u16,
     previous: u16,
     /// Goes up each time the slot is freed, so that late replies find nobody.
     generation: u16,
     /// Whether an op lives here.
     live: bool,
-    /// Whether it stands in its flow's queue.
+    /// Whether it stands in its lane.
     queued: bool,
     /// Where it has got to.
     pub(super) state: OpState,
@@ -102,6 +106,7 @@ impl Op {
         session: 0,
         link: 0,
         kernel: KernelId(0),
+        cost: 0,
         next: NONE,
         previous: NONE,
         generation: 0,
@@ -164,6 +169,12 @@ impl OpTable {
         true
     }
 
+    /// Whether only an eighth of the places, or less, is free.
+    #[inline]
+    pub(super) fn is_scarce(&self) -> bool {
+        self.free.len() <= self.ops.len() / 8
+    }
+
     /// The unsent part of a slot, the spare one included.
     #[inline]
     pub(super) fn unsent(&mut self, slot: u16) -> &mut Unsent {
@@ -219,7 +230,7 @@ impl OpTable {
         self.ops.iter().position(|op| op.live && wanted(op)).map(|slot| slot as u16)
     }
 
-    /// Appends an op to a flow's queue.
+    /// Appends an op to a queue.
     #[inline]
     pub(super) fn enqueue(&mut self, queue: &mut OpQueue, slot: u16) {
         let last = queue.last;
@@ -233,7 +244,19 @@ impl OpTable {
         queue.last = slot;
     }
 
-    /// Takes an op out of its flow's queue, if it stands there.
+    /// Whether an op stands in a queue.
+    #[inline]
+    pub(super) fn is_queued(&self, slot: u16) -> bool {
+        self.ops[usize::from(slot)].queued
+    }
+
+    /// What an op costs its session.
+    #[inline]
+    pub(super) fn cost(&self, slot: u16) -> Cost {
+        self.ops[usize::from(slot)].cost
+    }
+
+    /// Takes an op out of its queue, if it stands there.
     #[inline]
     pub(super) fn dequeue(&mut self, queue: &mut OpQueue, slot: u16) {
         let op = &mut self.ops[usize::from(slot)];
@@ -258,7 +281,7 @@ impl OpTable {
     }
 }
 
-/// Ops of one flow that have something still to be put into packets, in order of pickup.
+/// Ops of one session that have something still to be put into packets, in order of pickup.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpQueue {
     first: u16,

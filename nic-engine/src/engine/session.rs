@@ -35,6 +35,8 @@ pub(super) struct Session {
     standing_by: Option<Command>,
     /// Ops taken whose completion is not yet staged.
     pub(super) out: u32,
+    /// What its ops cost that have left and not ended, see [`super::lanes::cost`].
+    pub(super) cost_out: u32,
     depth: u32,
     /// Whether something is staged that has not been published.
     pub(super) dirty: bool,
@@ -101,6 +103,7 @@ impl Session {
             remotes: Remotes::new(),
             standing_by: None,
             out: 0,
+            cost_out: 0,
             depth: geometry.depth,
             dirty: false,
             violated: false,

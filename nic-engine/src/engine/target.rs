@@ -17,6 +17,12 @@ use super::links::{Link, NoRoom};
 use super::session::Session;
 use super::wheel::Wheel;
 
+/// How much of its long replies a flow gets in one turn while there are short ones, in bytes.
+const LONG_LIMITED: u32 = 16 << 10;
+
+/// For how long after a short reply long ones are limited.
+const SHORT_MEMORY: Span = Span::from_us(100);
+
 /// What produces an op's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -220,7 +226,9 @@ pub(super) fn answer_ready(
     if !op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
         counters.malformed_frames += 1;
     }
-    link.replies.push_back(index);
+    let is_long = op.total as usize > link.packet_room() - REPLY_BYTES;
+    let queue = if is_long { &mut link.long_replies } else { &mut link.replies };
+    queue.push_back(index);
     if !link.touched {
         link.touched = true;
         touched.push(op.link);
@@ -358,6 +366,7 @@ impl<K: KernelSet> Core<K> {
     /// waited for payload has come to its end.
     pub(super) fn orphan_requests_of_link(&mut self, link: u16) {
         self.links[usize::from(link)].replies.clear();
+        self.links[usize::from(link)].long_replies.clear();
         for index in 0..self.target.ops.len() as u32 {
             let op = &mut self.target.ops[index as usize];
             if op.live && op.link == link && !op.orphaned {
@@ -377,24 +386,48 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    /// Puts the replies of a flow into packets until there is no more, or no room.
+    /// Puts the replies of a flow into packets until there is no more, or no room: first those that
+    /// are short. While there are such, on whatever flow, long ones leave bit by bit.
     #[inline]
     pub(super) fn reply_all<P: Port>(&mut self, link: u16, port: &mut P) -> Result<(), NoRoom> {
+        let mut all = u32::MAX;
         while let Some(&index) = self.links[usize::from(link)].replies.front() {
-            self.write_reply(index, link, port)?;
-            let (op, link) = (&self.target.ops[index as usize], &mut self.links[usize::from(link)]);
-            if op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
-                self.counters.malformed_frames += 1;
-            }
-            link.replies.pop_front();
-            self.let_go(index);
+            self.short_replies_until = self.now + SHORT_MEMORY;
+            self.write_reply(index, link, port, &mut all)?;
+            self.links[usize::from(link)].replies.pop_front();
+            self.answered(index, link);
+        }
+        let is_limited = self.now < self.short_replies_until;
+        let mut left = if is_limited { LONG_LIMITED } else { all };
+        while let Some(&index) = self.links[usize::from(link)].long_replies.front() {
+            let outcome = self.write_reply(index, link, port, &mut left);
+            self.links[usize::from(link)].long_replies.rotate_left(1);
+            outcome?;
+            self.links[usize::from(link)].long_replies.pop_back();
+            self.answered(index, link);
         }
         Ok(())
     }
 
-    /// Puts the rest of one reply into packets.
+    /// All of a reply is in packets.
     #[inline]
-    fn write_reply<P: Port>(&mut self, index: u32, link: u16, port: &mut P) -> Result<(), NoRoom> {
+    fn answered(&mut self, index: u32, link: u16) {
+        let (op, link) = (&self.target.ops[index as usize], &mut self.links[usize::from(link)]);
+        if op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
+            self.counters.malformed_frames += 1;
+        }
+        self.let_go(index);
+    }
+
+    /// Puts the rest of one reply into packets, or `left` bytes of it.
+    #[inline]
+    fn write_reply<P: Port>(
+        &mut self,
+        index: u32,
+        link: u16,
+        port: &mut P,
+        left: &mut u32,
+    ) -> Result<(), NoRoom> {
         let Core { endpoint, executor, memory, sessions, links, target, protection, .. } = self;
         let (op, link) = (&mut target.ops[index as usize], &mut links[usize::from(link)]);
         loop {
@@ -418,6 +451,10 @@ impl<K: KernelSet> Core<K> {
             op.sent += if op.total == 0 { 0 } else { part as u32 };
             if op.sent == op.total {
                 return Ok(());
+            }
+            *left = left.saturating_sub(part as u32);
+            if *left == 0 {
+                return Err(NoRoom);
             }
         }
     }

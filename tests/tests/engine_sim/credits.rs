@@ -130,6 +130,7 @@ fn a_full_table_says_busy() {
     let done = pair.world.wait(&mut pair.session);
     let busy = done.iter().filter(|d| d.ended() == (Status::Busy, Fate::NotExecuted)).count();
     let ok = done.iter().filter(|done| done.is_ok()).count();
-    assert_eq!((busy, ok), (16, 16));
-    assert_eq!(pair.word(0), 16);
+    // The last eighth of the places is for sessions that have few ops out.
+    assert_eq!((busy, ok), (18, 14));
+    assert_eq!(pair.word(0), 14);
 }

@@ -12,6 +12,7 @@ mod counts;
 mod credits;
 mod deadlines;
 mod endings;
+mod fairness;
 mod fences;
 mod lanes;
 mod looks;

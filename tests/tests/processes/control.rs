@@ -63,9 +63,10 @@ fn a_late_answer_is_not_the_end() {
     let place = Place::new();
     let engine = place.daemon("target", "");
     let (_target, tickets) = place.target("target", Waiting::Adaptive);
-    let nic = place.nic("target").patience(Duration::from_millis(20));
+    let nic = place.nic("target");
     let session = nic.session().wait(nic_host::Wait::Block).open().unwrap();
     let data = tickets.region(&session);
+    let nic = nic.patience(Duration::from_millis(20));
     engine.stop();
     assert!(matches!(nic.status(), Err(NicError::EngineSilent { .. })));
     engine.resume();

@@ -1,0 +1,51 @@
+//! Who is polite: a session that waits for its few ops before it asks for more. While one is
+//! served, the others may not put so much before it that it waits for them.
+
+use nic_wire::{Span, Time};
+
+/// The most commands that a polite session has ready at once.
+const COMMANDS_MAX: u32 = 4;
+
+/// For how long after its last command others are limited.
+const MEMORY: Span = Span::from_us(500);
+
+/// The session that was polite last.
+#[derive(Default)]
+pub(super) struct Polite {
+    session: u16,
+    until: Time,
+}
+
+impl Polite {
+    /// Notes that commands were taken from a session, which had so many ops out before and after.
+    #[inline]
+    pub(super) fn picked_up(&mut self, session: u16, before: u32, after: u32, now: Time) {
+        if before == 0 && (1..=COMMANDS_MAX).contains(&after) {
+            *self = Polite { session, until: now + MEMORY };
+        }
+    }
+
+    /// Whether a session is limited for another's sake.
+    #[inline]
+    pub(super) fn limits(&self, session: u16, now: Time) -> bool {
+        self.session != session && now < self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_with_little_out_limits_others_for_a_while() {
+        let (mut polite, start) = (Polite::default(), Time::ZERO + Span::from_ms(1));
+        assert!(!polite.limits(1, start));
+        for (before, after) in [(0, 0), (0, 5), (1, 2), (200, 202)] {
+            polite.picked_up(7, before, after, start);
+            assert!(!polite.limits(1, start), "{before} out before, {after} after");
+        }
+        polite.picked_up(7, 0, 1, start);
+        assert!(polite.limits(1, start) && !polite.limits(7, start));
+        assert!(!polite.limits(1, start + MEMORY));
+    }
+}

@@ -1,0 +1,95 @@
+//! Sessions that share an engine and a flow: none waits for what another has piled up.
+
+use nic_engine::engine::{EngineConfig, Work};
+use nic_tests::{Ask, Done, World, small_engine};
+use nic_wire::session::Geometry;
+use nic_wire::{Fate, Status};
+
+use crate::{Pair, session_of};
+
+const SERVICE: u16 = 3;
+
+/// Ten ops of a polite session, one after the other, beside `greedy` that another has submitted
+/// before: how many of the greedy ones end meanwhile.
+fn greedy_ops_beside(greedy: &Ask, count: u32, piece_bytes: u32) -> usize {
+    let few = EngineConfig { op_credits: 64, ops_out: 2048, ..small_engine() };
+    let mut world = World::new(11);
+    let (initiator, target) = (world.add_host_with(few.clone()), world.add_host_with(few));
+    let geometry = session_of(count, piece_bytes);
+    let mut pair = Pair::of(world, initiator, target, 64 << 10, geometry);
+    let mut polite = pair.world.add_session(initiator, session_of(2, 4096));
+    let remote = pair.world.connect(&polite, target, pair.rkey);
+    for _ in 0..count {
+        pair.session.submit(greedy);
+    }
+    for _ in 0..10 {
+        let done = pair.world.run(&mut polite, &Ask::read(remote, 0, 64));
+        assert!(done.is_ok(), "{:?}", done.ended());
+    }
+    let ended = pair.session.poll().len();
+    assert!(pair.world.wait(&mut pair.session).iter().all(Done::is_ok));
+    ended
+}
+
+#[test]
+fn long_reads_of_another_session_are_not_waited_for() {
+    let ended = greedy_ops_beside(&Ask::read(0, 0, 64 << 10), 64, 64 << 10);
+    assert!(ended <= 16, "{ended} long ones ended before ten short ones");
+}
+
+#[test]
+fn long_writes_of_another_session_are_not_waited_for() {
+    let payload = vec![7; 60 << 10];
+    let ended = greedy_ops_beside(&Ask::write(0, 0, &payload), 64, 64 << 10);
+    assert!(ended <= 16, "{ended} long ones ended before ten short ones");
+}
+
+#[test]
+fn a_crowd_of_short_ops_of_another_session_is_not_waited_for() {
+    let ended = greedy_ops_beside(&Ask::read(0, 0, 64), 1024, 4096);
+    // Each polite op takes one or two round trips, in each of which 32 others may go.
+    assert!(ended <= 640, "{ended} of a crowd ended before ten of a polite session");
+}
+
+/// A session that fills the engine's table of ops leaves places for others.
+#[test]
+fn a_full_table_has_places_for_those_who_have_few_ops_out() {
+    let mut world = World::new(13);
+    let few = EngineConfig { ops_out: 64, ..small_engine() };
+    let (initiator, target) = (world.add_host_with(few), world.add_host());
+    let mut pair = Pair::of(world, initiator, target, 4096, session_of(128, 64));
+    let mut polite = pair.world.add_session(initiator, session_of(2, 64));
+    let remote = pair.world.connect(&polite, target, pair.rkey);
+    for _ in 0..128 {
+        pair.session.submit(&Ask::read(pair.remote, 0, 8));
+    }
+    polite.submit(&Ask::read(remote, 0, 8));
+    assert!(pair.world.wait(&mut polite)[0].is_ok());
+    let done = pair.world.wait(&mut pair.session);
+    let busy = done.iter().filter(|done| done.ended() == (Status::Busy, Fate::NotExecuted)).count();
+    assert_eq!((busy, done.iter().filter(|done| done.is_ok()).count()), (128 - 56, 56));
+}
+
+/// An op that waits for earlier ones of its own stream keeps no other session's waiting.
+#[test]
+fn an_op_that_waits_for_its_stream_holds_up_its_session_alone() {
+    let mut pair = Pair::new(World::new(12), 64 << 10, session_of(8, 20_000));
+    let geometry = Geometry { receive_buffers: 4, receive_buffer_bytes: 64, ..session_of(4, 4096) };
+    let mut server = pair.world.open_session(pair.target, pair.owner, geometry);
+    let (client, session) = (pair.owner, server.id);
+    pair.world.released(pair.target, Work::Serve { client, session, service: SERVICE });
+    let mut other = pair.world.add_session(pair.initiator, session_of(4, 4096));
+    let remote = pair.world.connect(&other, pair.target, pair.rkey);
+
+    pair.session.submit(&Ask::call(pair.remote, SERVICE, b"", 0));
+    pair.session.submit(&Ask::write(pair.remote, 0, &[1; 20_000]).fenced());
+    let call = pair.world.next_call(&mut server);
+    for round in 0..20 {
+        let done = pair.world.run(&mut other, &Ask::fetch_add(remote, 32 << 10, 1));
+        assert_eq!((done.is_ok(), done.word()), (true, round));
+    }
+    assert_eq!(pair.session.poll().len(), 0, "both still wait");
+    server.answer(&call, Status::Ok, b"");
+    assert!(pair.world.wait(&mut pair.session).iter().all(Done::is_ok));
+    assert_eq!(pair.word(0), 0x0101_0101_0101_0101);
+}
