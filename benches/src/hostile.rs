@@ -67,7 +67,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         .setup("cores", count)
         .setup("engine", "one process, initiator and target of all; adaptive; its core its own")
         .setup("others", "share a core; greedy, vandal and the like sleep between bursts")
-        .setup("polite", "READ of 64 B, one after the other; rates: 16 out on each of two ways")
+        .setup(
+            "polite",
+            "READs of 64 B one by one, 20 us between; rates: 16 out on each of two ways",
+        )
         .setup("greedy", format!("READs of {LARGE} or {SMALL} B, {} out", greedy::DEPTH))
         .setup("slice_ms", SLICE.as_millis() as u64)
         .setup("seed", arguments.seed)
@@ -91,14 +94,6 @@ fn latencies(scene: &Scene, probe: &mut PlacementProbe, rounds: u32) -> Measured
 
 fn latency(scene: &Scene, way: Way, beside: Beside, time: Duration) -> SliceResult {
     match scene.latency(way, beside, time) {
-        Ok((p50, said))
-            if {
-                eprintln!("{way:?} {beside:?} {p50} {said}");
-                false
-            } =>
-        {
-            SliceResult::single(p50)
-        }
         Ok((p50, said)) => match said.as_f64() {
             // The greedy one tells how much of the time it was none.
             Some(dry) => SliceResult::single(p50).value_in("dry", dry * 100.0, "%"),

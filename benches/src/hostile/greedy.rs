@@ -79,7 +79,7 @@ impl Worker for Greedy<'_> {
                     self.drain()?;
                 }
                 let dry = self.dry_looks as f64 / self.looks.max(1) as f64;
-                return Ok(json!([dry, self.account.submitted, self.looks]));
+                return Ok(json!(dry));
             }
             Order::Look => return Ok(serde_json::to_value(std::mem::take(&mut self.account))?),
             other => bail!("found the order {other:?}, expected Go, Rest or Look"),

@@ -4,6 +4,7 @@
 //! It has two ways to the same garden: a session of the engine that everyone uses, whose ops that
 //! engine sends to itself over the loopback, and an engine of its own, whose peer that engine is.
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -11,6 +12,7 @@ use nic_figures::LatencyRecorder;
 use nic_host::ops::{FetchAdd, Read};
 use nic_host::{Done, InlineConfig, Nic, OpError, Pending, RemoteRegion, Session, SubmitError};
 use nic_ports::Random;
+use rustix::thread::set_current_timer_slack;
 use serde::{Deserialize, Serialize};
 
 use super::link::Link;
@@ -30,6 +32,12 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(3);
 /// How long its own engine goes on after a slice, so that the last acks leave.
 const LAST_TURNS: Duration = Duration::from_micros(300);
+/// Between two ops whose latency is measured. Ops are begun at even times, whatever the one before
+/// took, so that the median is not made of the moments in which nobody was in the way; and whoever
+/// shares the core has his turns. Shorter than the engine looks before it sleeps.
+pub(super) const PAUSE: Duration = Duration::from_micros(20);
+/// How much longer the kernel may let it sleep.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("it is not zero");
 /// More than there are ops in a slice.
 const LATENCIES: usize = 200_000;
 
@@ -75,6 +83,7 @@ struct Path<'s> {
 }
 
 pub(super) fn run(link: &Link, options: &Options) -> Result<()> {
+    set_current_timer_slack(Some(TIMER_SLACK_NS))?;
     let nics = [connect(&options.socket)?, Nic::inline(InlineConfig::default())?];
     let [garden, ..] = options.tickets()?;
     let sessions: Result<Vec<_>, _> =
@@ -148,6 +157,7 @@ impl<'s> Path<'s> {
         }
         let begun = Instant::now();
         while begun.elapsed() < time {
+            std::thread::sleep(PAUSE);
             let place = self.random_place();
             self.read(place)?;
             self.one(|taken| latencies.record(taken.as_nanos() as u64))?;
@@ -174,7 +184,7 @@ impl<'s> Path<'s> {
     }
 
     fn start(&mut self) -> Result<()> {
-        if self.account.submitted % ADD_EVERY == 0 {
+        if self.account.submitted.is_multiple_of(ADD_EVERY) {
             let add = self.garden.fetch_add(self.word, 1).deadline(DEADLINE);
             let pending = taken(self.session.submit(add))?;
             self.added.1 += 1;

@@ -143,11 +143,12 @@ impl Relay {
     /// The peer is to send to us what follows, too.
     fn claim(&self, packet: &mut [u8]) {
         let Ok(own) = self.inward.local_addr() else { return };
-        if packet.len() > HEADER_BYTES && packet[1] == PacketKind::Accept as u8 {
-            if let Ok((accept, _)) = Accept::mut_from_prefix(&mut packet[HEADER_BYTES..]) {
-                accept.port = own.port().into();
-                Crc32.seal(packet);
-            }
+        if packet.len() > HEADER_BYTES
+            && packet[1] == PacketKind::Accept as u8
+            && let Ok((accept, _)) = Accept::mut_from_prefix(&mut packet[HEADER_BYTES..])
+        {
+            accept.port = own.port().into();
+            Crc32.seal(packet);
         }
     }
 }

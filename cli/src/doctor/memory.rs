@@ -1,5 +1,6 @@
 //! Huge pages and locked memory.
 
+use nic_shm::{PageKind, Pages, SharedMemory};
 use rustix::process::{Resource, getrlimit};
 
 use super::{Finding, read};
@@ -11,44 +12,34 @@ const LOCKED_LEAST: u64 = 64 << 20;
 
 pub(super) fn huge_pages() -> Finding {
     let what = "huge pages";
-    let sizes = "/sys/kernel/mm/hugepages/hugepages-2048kB";
-    let count = |name: &str| read(format!("{sizes}/{name}"))?.parse::<u64>().ok();
-    let mend = format!("sudo sysctl -w vm.nr_hugepages={DEMO_PAGES}   (for the demo)");
-    match (count("nr_hugepages"), count("free_hugepages")) {
-        (Some(all), Some(free)) if free >= DEMO_PAGES => {
-            Finding::good(what, format!("{free} of {all} are free, 2 MiB each"))
+    let counts = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    let reserved = match read(counts).and_then(|text| text.parse::<u64>().ok()) {
+        Some(free) if free > 0 => format!("; {free} reserved ones are free and are taken first"),
+        _ => String::new(),
+    };
+    // The kernel's settings do not tell: what counts is whether it joins pages when asked.
+    let tried =
+        SharedMemory::create("nic-doctor", 2 << 20, Pages::Joined).and_then(|mut memory| {
+            memory.populate()?;
+            Ok(memory.page_kind())
+        });
+    match tried {
+        Ok(PageKind::Joined) => {
+            Finding::good(what, format!("the kernel joins small pages when asked{reserved}"))
         }
-        (Some(all), Some(free)) => Finding::slow(
+        Ok(_) => Finding::slow(
             what,
-            format!("{free} of {all} are free, 2 MiB each; without them most loads miss the TLB"),
-            mend,
+            format!(
+                "the kernel joins no small pages{reserved}; on small ones most loads miss the TLB"
+            ),
+            format!(
+                "use Linux 6.1 or newer, or: sudo sysctl -w vm.nr_hugepages={DEMO_PAGES}   (for the demo)"
+            ),
         ),
-        _ => Finding::slow(
-            what,
-            "this kernel has none of 2 MiB",
-            "use a kernel with CONFIG_HUGETLBFS; everything works with small pages too",
-        ),
+        Err(error) => {
+            Finding::slow(what, error.to_string(), "free some memory: `free -m` shows it")
+        }
     }
-}
-
-pub(super) fn transparent_pages() -> Finding {
-    let what = "transparent huge pages for shared memory";
-    let path = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    let mend = format!("echo advise | sudo tee {path}");
-    match read(path) {
-        Some(text) => match chosen(&text) {
-            Some(mode @ ("always" | "within_size" | "advise" | "force")) => {
-                Finding::good(what, mode)
-            }
-            mode => Finding::slow(what, mode.unwrap_or("unknown"), mend),
-        },
-        None => Finding::slow(what, "not in this kernel", "reserve huge pages instead, see above"),
-    }
-}
-
-/// The word in brackets.
-fn chosen(text: &str) -> Option<&str> {
-    Some(text.split_once('[')?.1.split_once(']')?.0)
 }
 
 pub(super) fn locked() -> Finding {
@@ -61,17 +52,5 @@ pub(super) fn locked() -> Finding {
         ),
         Some(limit) => Finding::good(what, format!("{} MiB", limit >> 20)),
         None => Finding::good(what, "no limit"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_chosen_mode_stands_in_brackets() {
-        assert_eq!(chosen("always within_size advise [never] deny force"), Some("never"));
-        assert_eq!(chosen("[always] never"), Some("always"));
-        assert_eq!(chosen("never"), None);
     }
 }

@@ -84,7 +84,6 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         network::receive_buffer(),
         tuning::send_buffer(root),
         memory::huge_pages(),
-        memory::transparent_pages(),
         memory::locked(),
         hardening::seccomp(root),
         hardening::folder(&socket),

@@ -17,8 +17,9 @@ const LOOKS: u32 = 64;
 /// How long [`Session::block_on`] waits until it polls its future again, which may wait for something
 /// else than this session.
 const MOMENT: Span = Span::from_ms(100);
-/// A sleep ends after this long in any case: whatever happens, the session looks around.
-const SLEEP_MAX: Span = Span::from_ms(1000);
+/// A sleep ends after this long in any case: whatever happens, the session looks around. Its engine's
+/// death wakes it at once.
+const SLEEP_MAX: Span = Span::from_ms(60_000);
 
 impl Wait {
     pub(super) fn begin(self) -> Waiting {

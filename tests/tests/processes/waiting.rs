@@ -67,7 +67,7 @@ fn a_sleeping_target_sleeps_through_everything_but_calls() {
     while !sleeps(&target) {
         std::thread::yield_now();
     }
-    let (asleep, begin) = (target.threads(), Instant::now());
+    let asleep = target.threads();
     for number in 0..5_000 {
         let key = sample::key(number % KEYS);
         let Lookup::Hit(entry) = session.run(table.scan_and_read(&key)).unwrap() else {
@@ -77,19 +77,12 @@ fn a_sleeping_target_sleeps_through_everything_but_calls() {
         session.run(data.write(sample::WRITTEN.0, &key)).unwrap();
         session.run(data.fetch_add(WORDS.0, 1)).unwrap();
     }
-    // Not one of its threads has run since, but that a session that sleeps looks around once a
-    // second: that is nothing to fifteen thousand ops.
-    let looks = begin.elapsed().as_secs() + 1;
-    let slept = target.threads();
-    assert_eq!(slept.len(), asleep.len());
-    for (now, then) in slept.iter().zip(&asleep) {
-        assert_eq!(now.name, then.name);
-        assert!(now.sleeps <= then.sleeps + looks, "{then:?} became {now:?} in {looks} s");
-    }
+    // Not one of its threads has run since.
+    assert_eq!(target.threads(), asleep);
 
     let answer = session.run(data.call(INVERT, b"hello", 16)).unwrap();
     assert!(answer.iter().zip(b"hello").all(|(answer, request)| *answer == !request));
-    assert_ne!(target.threads(), slept, "a call is answered by the application");
+    assert_ne!(target.threads(), asleep, "a call is answered by the application");
     // The engine rang for it; its counters are published when it has time.
     while place.counter("target", "wakes") == 0 {}
 }
