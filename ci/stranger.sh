@@ -132,6 +132,19 @@ stranger_benches() {
     as_stranger 15m cargo bench -p nic-benches -- --test
 }
 
+# Once through: what is counted has to be right even then.
+stranger_hostile() {
+    local status=0
+    as_stranger 15m cargo build --release -p nic-benches
+    as_stranger 5m cargo run --quiet --release -p nic-benches -- hostile --json --rounds 1 \
+        >"$scratch/hostile.json" || status=$?
+    ((status == 0 || status == 75))
+    head -c 2000 "$scratch/hostile.json"
+    jq --exit-status '[.results[] | {(.name): .value}] | add
+        | .crashes == 0 and .outside_accesses == 0 and .ops_lost == 0
+            and .ops > 1000 and .kills > 0' "$scratch/hostile.json"
+}
+
 stranger_left_nothing() {
     local uid left
     uid="$(<"$scratch/uid")"

@@ -2,7 +2,7 @@
 //! can: between two looks it sleeps. What it submits is honest. It is a client of the engine, or a
 //! peer, whose own engine then looks as seldom as it does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use nic_host::ops::Read;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::link::{Link, Worker};
 use super::owner::PATTERN_BYTES;
-use super::polite::Account;
+use super::polite::{Account, SLACK};
 use super::roles::{Options, Order, Role, connect};
 
 /// As deep as sessions go.
@@ -74,7 +74,8 @@ impl Worker for Greedy<'_> {
             }
             Order::Rest => {
                 self.bytes = None;
-                while self.count > 0 {
+                let begun = Instant::now();
+                while self.count > 0 && begun.elapsed() < DEADLINE + SLACK {
                     self.session.wait(DEADLINE)?;
                     self.drain()?;
                 }
@@ -110,8 +111,7 @@ impl Greedy<'_> {
                     self.account.submitted += 1;
                     self.count += 1;
                     let slot = pending.slot();
-                    let before = self.out[slot].replace(pending);
-                    self.account.lost += u64::from(before.is_some());
+                    self.out[slot] = Some(pending);
                 }
                 Err(SubmitError::Full(_)) => break,
                 Err(SubmitError::Invalid(error)) => return Err(error.into()),

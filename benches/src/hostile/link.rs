@@ -1,5 +1,5 @@
-//! The processes of the scene: this program again, each with a socket for standard input, over which
-//! it is asked and answers.
+//! The processes of the scene: this program again, each with a socket for standard input, over
+//! which it is asked and answers.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, ExitStatus, Stdio};

@@ -29,7 +29,7 @@ pub(super) const WINDOW: usize = 16;
 const ADD_EVERY: u64 = 8;
 /// By when an op has to be over, and how much later it may seem so: others run meanwhile.
 const DEADLINE: Duration = Duration::from_secs(2);
-const SLACK: Duration = Duration::from_secs(3);
+pub(super) const SLACK: Duration = Duration::from_secs(3);
 /// How long its own engine goes on after a slice, so that the last acks leave.
 const LAST_TURNS: Duration = Duration::from_micros(300);
 /// Between two ops whose latency is measured. Ops are begun at even times, whatever the one before
@@ -41,7 +41,7 @@ const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("it is not zero
 /// More than there are ops in a slice.
 const LATENCIES: usize = 200_000;
 
-/// What became of the ops.
+/// What became of the ops. Those that were submitted and not completed are lost.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) submitted: u64,
@@ -49,8 +49,6 @@ pub(super) struct Account {
     pub(super) completed: u64,
     /// Of those: not well.
     pub(super) failed: u64,
-    /// Over too late, or never.
-    pub(super) lost: u64,
     /// Over although they were not out, or done twice, or not at all though they ended well.
     pub(super) twice: u64,
     /// Bytes of replies that are not what stands in the garden.
@@ -205,9 +203,8 @@ impl<'s> Path<'s> {
     fn fly(&mut self, slot: usize, kind: Kind<'s>) {
         self.account.submitted += 1;
         self.count += 1;
-        let before = self.out[slot].replace(Flight { kind, begun: Instant::now() });
-        // Two ops in one slot: the one before will never be heard of.
-        self.account.lost += u64::from(before.is_some());
+        // One that was there before will never be heard of: it is not completed.
+        self.out[slot] = Some(Flight { kind, begun: Instant::now() });
     }
 
     /// Takes the ops that are over; how many ended well.
@@ -220,11 +217,7 @@ impl<'s> Path<'s> {
             };
             self.count -= 1;
             let time = flight.begun.elapsed();
-            if time > DEADLINE + SLACK {
-                self.account.lost += 1;
-            } else {
-                self.account.completed += 1;
-            }
+            self.account.completed += u64::from(time <= DEADLINE + SLACK);
             each(time);
             match self.land(flight.kind, done) {
                 Ok(()) => well += 1,
@@ -255,7 +248,6 @@ impl<'s> Path<'s> {
             if flight.as_ref().is_some_and(|f| f.begun.elapsed() > DEADLINE + SLACK) {
                 *flight = None;
                 self.count -= 1;
-                self.account.lost += 1;
             }
         }
     }

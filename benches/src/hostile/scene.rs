@@ -134,8 +134,8 @@ impl Scene {
         self.polite.borrow().ask(&Order::Rate(slices, time))
     }
 
-    /// Clients and peers are killed and started anew, while a vandal and a hostile peer are at work.
-    /// Returns the polite application's rate meanwhile.
+    /// Clients and peers are killed and started anew, while a vandal and a hostile peer are at
+    /// work. Returns the polite application's rate meanwhile.
     pub(super) fn storm(&self, slice: Duration) -> Result<f64> {
         let slices = STORM.as_millis() / slice.as_millis();
         let polite = self.polite.borrow();

@@ -81,8 +81,9 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) next_ask: Time,
     /// Until when long replies leave bit by bit, for the sake of short ones.
     pub(super) short_replies_until: Time,
-    /// The session that is served politely.
+    /// The session that was polite last, and the flow of a peer that was.
     pub(super) polite: Polite,
+    pub(super) polite_peer: Polite,
     /// Whether the last turn left out its transmit pass and the clock's duties.
     pub(super) owes_pass: bool,
     /// The end, once it was asked for.
@@ -245,6 +246,8 @@ impl<K: KernelSet> Core<K> {
             return;
         }
         let age_us = u32::try_from(age_us).unwrap_or(u32::MAX);
+        let in_hand = |link: &Link| link.in_hand + link.held;
+        let before = in_hand(&self.links[usize::from(link)]);
         while let Some(frame) = frames.next_request() {
             match frame {
                 Ok((request, arguments, chunk)) => {
@@ -253,6 +256,8 @@ impl<K: KernelSet> Core<K> {
                 Err(_) => self.counters.malformed_frames += 1,
             }
         }
+        let after = in_hand(&self.links[usize::from(link)]);
+        self.polite_peer.picked_up(link, before, after, self.now);
     }
 
     /// Learns what became of flows.
@@ -325,6 +330,7 @@ impl<K: KernelSet> Core<K> {
         if self.now >= self.next_ask {
             self.ask_the_silent();
             self.look_at_held();
+            self.share_credits();
         }
         while let Some(slot) = self.deadlines.expired(self.now) {
             self.op_expired(slot as u16);

@@ -128,6 +128,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             next_ask: now,
             short_replies_until: now,
             polite: Polite::default(),
+            polite_peer: Polite::default(),
             owes_pass: false,
             drain: None,
             now,

@@ -1,4 +1,4 @@
-//! Who is polite: a session that waits for its few ops before it asks for more. While one is
+//! Who is polite: a session, or a peer, that waits for its few ops before it asks for more. While one is
 //! served, the others may not put so much before it that it waits for them.
 
 use nic_wire::{Span, Time};
@@ -9,26 +9,26 @@ const COMMANDS_MAX: u32 = 4;
 /// For how long after its last command others are limited.
 const MEMORY: Span = Span::from_us(500);
 
-/// The session that was polite last.
+/// Who was polite last: a session or a flow, by its slot.
 #[derive(Default)]
 pub(super) struct Polite {
-    session: u16,
+    slot: u16,
     until: Time,
 }
 
 impl Polite {
-    /// Notes that commands were taken from a session, which had so many ops out before and after.
+    /// Notes that ops were taken from somebody who had so many out before and after.
     #[inline]
-    pub(super) fn picked_up(&mut self, session: u16, before: u32, after: u32, now: Time) {
+    pub(super) fn picked_up(&mut self, slot: u16, before: u32, after: u32, now: Time) {
         if before == 0 && (1..=COMMANDS_MAX).contains(&after) {
-            *self = Polite { session, until: now + MEMORY };
+            *self = Polite { slot, until: now + MEMORY };
         }
     }
 
-    /// Whether a session is limited for another's sake.
+    /// Whether somebody is limited for another's sake.
     #[inline]
-    pub(super) fn limits(&self, session: u16, now: Time) -> bool {
-        self.session != session && now < self.until
+    pub(super) fn limits(&self, slot: u16, now: Time) -> bool {
+        self.slot != slot && now < self.until
     }
 }
 

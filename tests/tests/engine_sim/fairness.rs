@@ -3,7 +3,7 @@
 use nic_engine::engine::{EngineConfig, Work};
 use nic_tests::{Ask, Done, World, small_engine};
 use nic_wire::session::Geometry;
-use nic_wire::{Fate, Status};
+use nic_wire::{Fate, Span, Status};
 
 use crate::{Pair, session_of};
 
@@ -49,6 +49,41 @@ fn a_crowd_of_short_ops_of_another_session_is_not_waited_for() {
     let ended = greedy_ops_beside(&Ask::read(0, 0, 64), 1024, 4096);
     // Each polite op takes one or two round trips, in each of which 32 others may go.
     assert!(ended <= 640, "{ended} of a crowd ended before ten of a polite session");
+}
+
+/// A peer with hundreds of ops out has fewer while another asks for one at a time, and all again after.
+#[test]
+fn a_crowd_of_ops_of_another_peer_is_not_waited_for() {
+    let mut pair = Pair::new(World::new(14), 4096, session_of(512, 4096));
+    let host = pair.world.add_host();
+    let mut polite = pair.world.add_session(host, session_of(2, 4096));
+    let remote = pair.world.connect(&polite, pair.target, pair.rkey);
+    let mut most_out = |pair: &mut Pair, is_beside: bool| {
+        let begin = pair.world.now();
+        let mut most = 0;
+        while pair.world.now() < begin + Span::from_ms(20) {
+            while pair.session.has_room() {
+                pair.session.submit(&Ask::read(pair.remote, 0, 64));
+            }
+            if is_beside && polite.has_room() && polite.out() == 0 {
+                polite.submit(&Ask::read(remote, 0, 64));
+            }
+            pair.world.step();
+            let done = pair.session.poll().into_iter().chain(polite.poll());
+            assert!(done.into_iter().all(|done| done.is_ok()));
+            // The first half is for the target to notice.
+            if pair.world.now() > begin + Span::from_ms(10) {
+                let counters = pair.world.counters(pair.initiator);
+                most = most.max(counters.requests_sent - counters.replies_received);
+            }
+        }
+        most
+    };
+    let alone = most_out(&mut pair, false);
+    let beside = most_out(&mut pair, true);
+    let again = most_out(&mut pair, false);
+    assert_eq!((alone, again), (256, 256), "a lone peer has all credits");
+    assert!(beside <= 32, "{beside} ops out beside a polite peer");
 }
 
 /// A session that fills the engine's table of ops leaves places for others.

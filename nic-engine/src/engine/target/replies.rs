@@ -1,0 +1,135 @@
+//! Replies into packets: short ones first, long ones bit by bit while there are short ones.
+
+use nic_kernels::mapped::MappedMemory;
+use nic_kernels::{Executor, KernelSet};
+use nic_ports::Port;
+use nic_wire::frame::{self, REPLY_BYTES, ReplyWriter};
+use nic_wire::{Span, Status, Time};
+
+use super::{Source, TargetOp};
+use crate::engine::core::Core;
+use crate::engine::links::NoRoom;
+use crate::engine::session::Session;
+
+/// How much of its long replies a flow gets in one turn while there are short ones, in bytes.
+const LONG_LIMITED: u32 = 16 << 10;
+
+/// For how long after a short reply long ones are limited.
+const SHORT_MEMORY: Span = Span::from_us(100);
+
+impl<K: KernelSet> Core<K> {
+    /// Puts the replies of a flow into packets until there is no more, or no room: first those that
+    /// are short. While there are such, on whatever flow, long ones leave bit by bit.
+    #[inline]
+    pub(in crate::engine) fn reply_all<P: Port>(
+        &mut self,
+        link: u16,
+        port: &mut P,
+    ) -> Result<(), NoRoom> {
+        let mut all = u32::MAX;
+        while let Some(&index) = self.links[usize::from(link)].replies.front() {
+            self.short_replies_until = self.now + SHORT_MEMORY;
+            self.write_reply(index, link, port, &mut all)?;
+            self.links[usize::from(link)].replies.pop_front();
+            self.answered(index, link);
+        }
+        let is_limited = self.now < self.short_replies_until;
+        let mut left = if is_limited { LONG_LIMITED } else { all };
+        while let Some(&index) = self.links[usize::from(link)].long_replies.front() {
+            let outcome = self.write_reply(index, link, port, &mut left);
+            self.links[usize::from(link)].long_replies.rotate_left(1);
+            outcome?;
+            self.links[usize::from(link)].long_replies.pop_back();
+            self.answered(index, link);
+        }
+        Ok(())
+    }
+
+    /// All of a reply is in packets.
+    #[inline]
+    fn answered(&mut self, index: u32, link: u16) {
+        let (op, link) = (&self.target.ops[index as usize], &mut self.links[usize::from(link)]);
+        if op.unread && link.streams.finish(op.stream, op.sequence).is_err() {
+            self.counters.malformed_frames += 1;
+        }
+        self.let_go(index);
+    }
+
+    /// Puts the rest of one reply into packets, or `left` bytes of it.
+    #[inline]
+    fn write_reply<P: Port>(
+        &mut self,
+        index: u32,
+        link: u16,
+        port: &mut P,
+        left: &mut u32,
+    ) -> Result<(), NoRoom> {
+        let Core { endpoint, executor, memory, sessions, links, target, protection, .. } = self;
+        let (op, link) = (&mut target.ops[index as usize], &mut links[usize::from(link)]);
+        loop {
+            let rest = (op.total - op.sent) as usize;
+            let part = link.chunk(rest, REPLY_BYTES);
+            let room = frame::reply_bytes(part);
+            link.make_room(room, self.now, endpoint, port, protection)?;
+            let reply = op.reply_frame(self.now);
+            let tail = link.tail(port);
+            let mut writer = ReplyWriter::new(tail, &reply).ok_or(NoRoom)?;
+            let place = writer.reserve(part).ok_or(NoRoom)?;
+            if let Err(status) = copy_part(op, executor, memory, sessions, place) {
+                // The memory went away under the reply. What was sent of it is void.
+                (op.status, op.total, op.sent) = (status, 0, 0);
+                let failure = op.reply_frame(self.now);
+                writer = ReplyWriter::new(tail, &failure).ok_or(NoRoom)?;
+            }
+            let used = writer.finish();
+            link.fill(used);
+            self.counters.replies_sent += 1;
+            op.sent += if op.total == 0 { 0 } else { part as u32 };
+            if op.sent == op.total {
+                return Ok(());
+            }
+            *left = left.saturating_sub(part as u32);
+            if *left == 0 {
+                return Err(NoRoom);
+            }
+        }
+    }
+}
+
+impl TargetOp {
+    fn reply_frame(&self, now: Time) -> frame::Reply {
+        frame::Reply {
+            op: self.op,
+            status: self.status,
+            fate: self.fate,
+            offset: self.sent,
+            total: self.total,
+            service_ns: now.since(self.arrived).saturated_ns(),
+        }
+    }
+}
+
+/// Copies the next part of a reply to where it is sent from.
+#[inline]
+fn copy_part<K: KernelSet>(
+    op: &TargetOp,
+    executor: &Executor<K, MappedMemory>,
+    memory: &MappedMemory,
+    sessions: &[Option<Box<Session>>],
+    into: &mut [u8],
+) -> Result<(), Status> {
+    if into.is_empty() {
+        return Ok(());
+    }
+    match op.source {
+        Source::Nothing => Err(Status::ServiceFailed),
+        Source::Strand(strand) => executor.copy_reply(strand, memory, op.sent, into),
+        Source::Call { session, buffer } => match &sessions[usize::from(session)] {
+            Some(session) => {
+                session.read_answer(buffer, op.sent, into);
+                Ok(())
+            }
+            None => Err(Status::ServiceFailed),
+        },
+    }
+}
