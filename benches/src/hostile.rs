@@ -134,7 +134,7 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
         ("outside_accesses", "times", verdict.outside_accesses),
         ("ops_lost", "ops", verdict.ops_lost),
         ("ops", "ops", verdict.ops),
-        ("ops_failed", "ops", verdict.ops_failed),
+        ("ops_failed", "ops", verdict.failed_as.values().sum()),
         ("watched_bytes", "bytes", verdict.watched_bytes),
         ("kills", "processes", verdict.kills),
         ("refused_starts", "processes", verdict.refused_starts),
@@ -147,7 +147,9 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
         ("rkey_guesses", "ops", verdict.stranger.guesses),
         ("trespasses", "ops", verdict.stranger.trespasses),
     ];
-    report.results(counts.map(|(name, unit, count)| Figure::count(name, unit, count)))
+    report
+        .setup("ops_failed_as", serde_json::json!(verdict.failed_as))
+        .results(counts.map(|(name, unit, count)| Figure::count(name, unit, count)))
 }
 
 /// What is held against limits.

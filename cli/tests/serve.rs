@@ -4,6 +4,7 @@
 mod nic;
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use nic::{Running, await_true, message, nic, succeed};
 
@@ -35,6 +36,29 @@ fn an_engine_serves_tells_its_status_and_leaves_nothing() {
     let status = nic(&["status", "--socket", path]);
     assert_eq!(status.status.code(), Some(69));
     assert!(message(&status).contains("nic serve"), "{}", message(&status));
+}
+
+/// Whoever reads the log may go away: the engine goes on, and ends as it should.
+#[test]
+fn a_log_that_nobody_reads_any_more_is_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("nic.sock");
+    let path = socket.to_str().unwrap();
+    let mut engine = Command::new(env!("CARGO_BIN_EXE_nic"))
+        .args(["serve", "--socket", path])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    await_true("the engine does not answer", || {
+        nic(&["status", "--socket", path]).status.success()
+    });
+    drop(engine.stderr.take());
+    let pid = rustix::process::Pid::from_child(&engine);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    // That it was asked to end is one more line of the log.
+    let ended = engine.wait().unwrap();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
 }
 
 #[test]

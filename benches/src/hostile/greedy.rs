@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use nic_host::ops::Read;
-use nic_host::{InlineConfig, Nic, OpError, Pending, RemoteRegion, Session, SubmitError};
+use nic_host::{InlineConfig, Nic, Pending, RemoteRegion, Session, SubmitError};
 use nic_ports::Random;
 use serde_json::{Value, json};
 
@@ -128,10 +128,8 @@ impl Greedy<'_> {
             };
             self.count -= 1;
             self.account.completed += 1;
-            match pending.take(done) {
-                Ok(_) => {}
-                Err(OpError::Failed { .. }) => self.account.failed += 1,
-                Err(error) => return Err(error.into()),
+            if let Err(error) = pending.take(done) {
+                self.account.failed(error)?;
             }
         }
         Ok(())

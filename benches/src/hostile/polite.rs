@@ -4,6 +4,7 @@
 //! It has two ways to the same garden: a session of the engine that everyone uses, whose ops that
 //! engine sends to itself over the loopback, and an engine of its own, whose peer that engine is.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ const ADD_EVERY: u64 = 8;
 /// By when an op has to be over, and how much later it may seem so: others run meanwhile.
 const DEADLINE: Duration = Duration::from_secs(2);
 pub(super) const SLACK: Duration = Duration::from_secs(3);
+/// How often it tries to look at its words in the end.
+const LOOKS: u32 = 10;
 /// How long its own engine goes on after a slice, so that the last acks leave.
 const LAST_TURNS: Duration = Duration::from_micros(300);
 /// Between two ops whose latency is measured. Ops are begun at even times, whatever the one before
@@ -47,12 +50,21 @@ pub(super) struct Account {
     pub(super) submitted: u64,
     /// Over by their deadlines, well or not.
     pub(super) completed: u64,
-    /// Of those: not well.
-    pub(super) failed: u64,
+    /// Of those: not well, by status and fate.
+    pub(super) failed: BTreeMap<String, u64>,
     /// Over although they were not out, or done twice, or not at all though they ended well.
     pub(super) twice: u64,
     /// Bytes of replies that are not what stands in the garden.
     pub(super) wrong_bytes: u64,
+}
+
+impl Account {
+    /// Notes that an op has ended badly.
+    pub(super) fn failed(&mut self, error: OpError) -> Result<()> {
+        let OpError::Failed { .. } = error else { return Err(error.into()) };
+        *self.failed.entry(error.to_string()).or_default() += 1;
+        Ok(())
+    }
 }
 
 enum Kind<'s> {
@@ -221,8 +233,7 @@ impl<'s> Path<'s> {
             each(time);
             match self.land(flight.kind, done) {
                 Ok(()) => well += 1,
-                Err(OpError::Failed { .. }) => self.account.failed += 1,
-                Err(error) => return Err(error.into()),
+                Err(error) => self.account.failed(error)?,
             }
         }
         Ok(well)
@@ -260,7 +271,9 @@ impl<'s> Path<'s> {
     /// The account so far; it begins anew. Looks what the word holds.
     fn settle(&mut self) -> Result<Account> {
         self.end()?;
-        let held = self.session.run(self.garden.fetch_add(self.word, 0))?;
+        // Adding nothing may be tried until it works.
+        let look = || self.session.run(self.garden.fetch_add(self.word, 0).deadline(DEADLINE));
+        let held = (1..LOOKS).find_map(|_| look().ok()).map_or_else(look, Ok)?;
         let (least, most) = self.added;
         self.account.twice += held.saturating_sub(most) + least.saturating_sub(held);
         self.added = (held, held);

@@ -1,6 +1,7 @@
 //! The engine, those who are polite, those who are not, and those who are killed.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -64,7 +65,8 @@ pub(super) struct Verdict {
     /// Ops of survivors that were not over in time, or not once.
     pub(super) ops_lost: u64,
     pub(super) ops: u64,
-    pub(super) ops_failed: u64,
+    /// Ops that ended badly, by status and fate.
+    pub(super) failed_as: BTreeMap<String, u64>,
     pub(super) watched_bytes: u64,
     pub(super) kills: u64,
     pub(super) refused_starts: u64,
@@ -90,7 +92,7 @@ impl Scene {
         options.tickets = Some(tickets);
         let polite = start(Role::Polite, &options)?;
         options.polite = Some(polite.ask(&Order::Introduce)?);
-        Ok(Scene {
+        let scene = Scene {
             engine: RefCell::new(engine),
             owner: RefCell::new(owner),
             polite: RefCell::new(polite),
@@ -101,7 +103,12 @@ impl Scene {
             options,
             events: RefCell::new(Events { random: Random::new(seed), kills: 0, refused_starts: 0 }),
             _folder: folder,
-        })
+        };
+        // All are up before anything is measured.
+        for child in [&scene.greedy, &scene.greedy_peer, &scene.vandal, &scene.stranger] {
+            child.ask::<Value>(&Order::Rest)?;
+        }
+        Ok(scene)
     }
 
     /// The process numbers of those that live all the time.
@@ -201,7 +208,9 @@ impl Scene {
         verdict.outside_accesses = found.changed + leaks + stranger.leaks + stranger.granted;
         for account in accounts {
             verdict.ops += account.submitted;
-            verdict.ops_failed += account.failed;
+            for (how, count) in account.failed {
+                *verdict.failed_as.entry(how).or_default() += count;
+            }
             verdict.ops_lost += account.submitted - account.completed + account.twice;
             verdict.outside_accesses += account.wrong_bytes;
         }

@@ -111,7 +111,7 @@ pub(super) fn filter_calls(mode: Seccomp) -> Result<Hardening, HardeningError> {
     let refused = |reason: String| HardeningError::Filter { reason };
     // Looked at before the filter, which does not let a daemon ask.
     let given_up = Hardening::of_process(mode);
-    if let Some(program) = filter::program(mode).map_err(|error| refused(error.to_string()))? {
+    for program in filter::programs(mode).map_err(|error| refused(error.to_string()))? {
         seccompiler::apply_filter_all_threads(&program)
             .map_err(|error| refused(error.to_string()))?;
     }

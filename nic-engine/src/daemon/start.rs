@@ -50,6 +50,8 @@ pub fn serve(arguments: &Arguments) -> Result<(), DaemonError> {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // When nobody reads the log any more, telling that would panic.
+        .log_internal_errors(false)
         .init();
     run(&arguments.config()?)
 }

@@ -25,7 +25,8 @@ pub struct EngineConfig {
     pub ops_in: u16,
     /// Requests that may wait for a fence; at least 340, a few packets' worth.
     pub holds: u16,
-    /// Ops that one initiating engine may have out here.
+    /// Ops that one initiating engine may have out here, and this engine at one target, whatever
+    /// that grants: ops that it never answers stay in the table.
     pub op_credits: u16,
     /// KiB of replies that those may ask for together.
     pub reply_credits_kib: u16,

@@ -19,7 +19,7 @@ use super::drain::Drain;
 use super::holds::Holds;
 use super::links::{Link, LinkState};
 use super::ops::OpTable;
-use super::polite::Polite;
+use super::polite::{self, Polite};
 use super::session::Session;
 use super::target::TargetTable;
 use super::wheel::Wheel;
@@ -34,6 +34,10 @@ pub(super) const PLACES_KEPT: usize = 2 * FRAMES_PER_PACKET;
 
 /// A peer that owes a reply or a credit and says nothing for this long is asked whether it is there.
 const SILENCE: Span = Span::from_ms(20);
+
+/// For how long after a peer had many ops in hand few of them do not make it polite: beside a polite
+/// one it has few.
+const CROWD_MEMORY: Span = Span::from_ms(20);
 
 /// What waits for something to happen before it can be answered.
 pub(super) enum Parked {
@@ -81,6 +85,10 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) next_ask: Time,
     /// Until when long replies leave bit by bit, for the sake of short ones.
     pub(super) short_replies_until: Time,
+    /// Whether it is time to see if silent peers hold what others want.
+    pub(super) wants_relief: bool,
+    /// When the next packet of a long reply may leave until then.
+    pub(super) next_long: Time,
     /// The session that was polite last, and the flow of a peer that was.
     pub(super) polite: Polite,
     pub(super) polite_peer: Polite,
@@ -167,7 +175,7 @@ impl<K: KernelSet> Core<K> {
     fn heard(&mut self, flow: FlowHandle, credits: (u16, u32)) {
         let link = &mut self.links[usize::from(flow.slot())];
         link.heard = self.now;
-        link.credits = credits;
+        link.credits = (credits.0.min(self.config.op_credits), credits.1);
         self.touch(flow);
     }
 
@@ -257,7 +265,12 @@ impl<K: KernelSet> Core<K> {
             }
         }
         let after = in_hand(&self.links[usize::from(link)]);
-        self.polite_peer.picked_up(link, before, after, self.now);
+        let this = &mut self.links[usize::from(link)];
+        if polite::is_crowd(after) {
+            this.crowded_until = self.now + CROWD_MEMORY;
+        } else if self.now >= this.crowded_until {
+            self.polite_peer.picked_up(link, before, after, self.now);
+        }
     }
 
     /// Learns what became of flows.
@@ -295,7 +308,7 @@ impl<K: KernelSet> Core<K> {
         link.since = self.now;
         link.to = remote;
         link.packet_bytes = packet_bytes;
-        link.credits = credits;
+        link.credits = (credits.0.min(self.config.op_credits), credits.1);
         self.counters.flows_opened += 1;
         self.touch(handle);
         self.settle_connects(handle.slot(), None);
@@ -331,6 +344,7 @@ impl<K: KernelSet> Core<K> {
             self.ask_the_silent();
             self.look_at_held();
             self.share_credits();
+            self.wants_relief = true;
         }
         while let Some(slot) = self.deadlines.expired(self.now) {
             self.op_expired(slot as u16);
@@ -394,7 +408,16 @@ impl<K: KernelSet> Core<K> {
         let ask = if is_waited_for { self.next_ask } else { Time::NEVER };
         let payloads = self.executor.next_deadline();
         let own = self.deadlines.earliest().min(self.target.earliest_call());
-        flows.min(ask).min(payloads).min(own).min(self.drain_timeout())
+        flows.min(ask).min(payloads).min(own).min(self.drain_timeout()).min(self.limits_end())
+    }
+
+    /// When what is held up for the sake of somebody polite may go on.
+    fn limits_end(&self) -> Time {
+        if self.blocked.is_empty() {
+            return Time::NEVER;
+        }
+        let long = if self.now < self.short_replies_until { self.next_long } else { Time::NEVER };
+        long.min(self.polite.end(self.now))
     }
 
     /// Runs ops of others.

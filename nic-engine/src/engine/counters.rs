@@ -206,6 +206,8 @@ counters! {
     flows_opened: Total "flows",
     /// Flows that could not be opened.
     flows_refused: Total "flows",
+    /// Flows of silent peers that were ended because others wanted their frames or their place.
+    flows_abandoned: Total "flows",
     /// Flows ended by a fault.
     flows_lost: Total "flows",
     /// Flows that are open.

@@ -3,12 +3,16 @@
 
 use nic_kernels::KernelSet;
 use nic_ports::Port;
-use nic_wire::{Status, Time};
+use nic_wire::{Span, Status, Time};
 
 use super::core::Core;
 use super::links::LinkState;
 use super::ops::OpState;
 use super::work::{Answer, Answered};
+
+/// How long peers are told of the end at most: strangers that knock meanwhile, or a port without
+/// frames, must not put it off.
+const TELLING: Span = Span::from_ms(100);
 
 /// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
     id: u64,
-    /// What is under way then is given up.
+    /// What its stage has not finished by then is given up.
     until: Time,
     stage: Stage,
 }
@@ -51,7 +55,7 @@ impl<K: KernelSet> Core<K> {
     /// When what is still under way is given up.
     pub(super) fn drain_timeout(&self) -> Time {
         match self.drain {
-            Some(Drain { until, stage: Stage::Finishing, .. }) => until,
+            Some(Drain { until, stage: Stage::Finishing | Stage::Telling, .. }) => until,
             _ => Time::NEVER,
         }
     }
@@ -60,19 +64,19 @@ impl<K: KernelSet> Core<K> {
     #[cold]
     pub(super) fn drain<P: Port>(&mut self, port: &mut P) {
         let Some(drain) = self.drain else { return };
-        let stage = match drain.stage {
+        let (stage, until) = match drain.stage {
             Stage::Finishing if self.now >= drain.until || self.is_finished() => {
                 self.close_flows(port);
-                Stage::Telling
+                (Stage::Telling, self.now + TELLING)
             }
-            Stage::Telling if !self.endpoint.wants_control() => {
+            Stage::Telling if self.now >= drain.until || !self.endpoint.wants_control() => {
                 let answer = Answer::Released(Vec::new());
                 self.answers.push_back(Answered { id: drain.id, answer });
-                Stage::Over
+                (Stage::Over, drain.until)
             }
-            unchanged => unchanged,
+            unchanged => (unchanged, drain.until),
         };
-        self.drain = Some(Drain { stage, ..drain });
+        self.drain = Some(Drain { stage, until, ..drain });
     }
 
     /// Whether no op is under way, in either direction, and every reply has arrived.

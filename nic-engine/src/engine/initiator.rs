@@ -7,7 +7,7 @@ use nic_wire::session::{ANSWER, Command, CommandFlags, Completion, INLINE_ARGUME
 use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use super::core::Core;
-use super::lanes::{SHARE, cost};
+use super::lanes::{PATIENCE, SHARE, cost};
 use super::links::{Held, LinkState, NoRoom};
 use super::ops::{Ending, Op, OpState};
 
@@ -16,13 +16,13 @@ use super::ops::{Ending, Op, OpState};
 pub const OP_BYTES_MAX: u32 = (1 << 20) + (1 << 12);
 
 /// Commands taken in one turn from a session beside a polite one.
-const PICKUP_LIMITED: u32 = 16;
+const PICKUP_LIMITED: u32 = 4;
 
 /// Sessions with more ops out than this leave the last places of the table to others.
 const OUT_FEW: u32 = 8;
 
 /// How much payload of an op of such a session leaves in one turn, in bytes.
-const PAYLOAD_LIMITED: u32 = 16 << 10;
+const PAYLOAD_LIMITED: u32 = 4 << 10;
 
 impl<K: KernelSet> Core<K> {
     /// Whether a session has a command to be taken.
@@ -156,27 +156,21 @@ impl<K: KernelSet> Core<K> {
         if self.links[usize::from(link)].state != LinkState::Open {
             return Ok(());
         }
-        // Sessions in a row that cannot go on.
-        let mut held = 0;
+        self.links[usize::from(link)].lanes.begin_pass();
         loop {
             let lanes = &mut self.links[usize::from(link)].lanes;
-            if held > 0 && held >= lanes.len() {
-                return Err(NoRoom);
-            }
-            let Some(slot) = lanes.next(&self.ops) else { return Ok(()) };
+            let Some(slot) = lanes.next(&self.ops) else {
+                return if lanes.is_empty() { Ok(()) } else { Err(NoRoom) };
+            };
             match self.issue(slot, link, port) {
                 Ok(()) => {
                     // It may have ended at once, and left its lane.
                     if self.ops.is_queued(slot) {
                         self.links[usize::from(link)].lanes.served(&mut self.ops, slot);
                     }
-                    held = 0;
                 }
                 Err(Held::Flow) => return Err(NoRoom),
-                Err(Held::Session) => {
-                    self.links[usize::from(link)].lanes.pass();
-                    held += 1;
-                }
+                Err(Held::Session) => self.links[usize::from(link)].lanes.hold(),
             }
         }
     }
@@ -189,7 +183,8 @@ impl<K: KernelSet> Core<K> {
         let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
         let Some(session) = &mut sessions[usize::from(op.session)] else { return Ok(()) };
         let is_limited = polite.limits(op.session, *now);
-        if is_limited && op.state == OpState::Waiting && session.cost_out >= SHARE {
+        let has_share = session.cost_out >= SHARE && now.since(session.left) < PATIENCE;
+        if is_limited && op.state == OpState::Waiting && has_share {
             counters.limited += 1;
             return Err(Held::Session);
         }
@@ -218,6 +213,7 @@ impl<K: KernelSet> Core<K> {
                 link.ops_out += 1;
                 link.reply_bytes_out += u64::from(op.reply_capacity);
                 session.cost_out += u32::from(op.cost);
+                session.left = *now;
             }
             let request = frame::Request {
                 op: id,
@@ -334,6 +330,7 @@ impl<K: KernelSet> Core<K> {
         if !session.dirty {
             self.dirty_sessions.push(slot as u16);
         }
+        self.polite.ended(slot as u16, self.now);
         let total_delay = self.now.since(started);
         session.complete(&Completion {
             token: token.into(),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use nic_wire::Span;
+
 use super::ops::{OpQueue, OpTable};
 
 /// What an op costs, in units of 256 bytes: one for itself, and its payload and the room for its
@@ -14,8 +16,12 @@ const UNIT_BYTES: u64 = 256;
 /// What a lane may spend each time its turn comes, in units: 16 KiB.
 const QUANTUM: u32 = 64;
 
-/// What a session may have out while a polite one is served, in units: 8 KiB, or a single op.
-pub(super) const SHARE: u32 = 32;
+/// What a session may have out while a polite one is served, in units: 1 KiB, or a single op.
+pub(super) const SHARE: u32 = 4;
+
+/// A session that has its share out may let one more go after so long without any: what it has out
+/// may be long in ending.
+pub(super) const PATIENCE: Span = Span::from_ms(1);
 
 /// What an op of these lengths costs.
 #[inline]
@@ -29,38 +35,47 @@ struct Lane {
     session: u16,
     queue: OpQueue,
     deficit: u32,
+    /// Whether it cannot go on in this pass.
+    is_held: bool,
 }
 
 /// The lanes of a flow that have ops, in the order in which they are served; the first is being
 /// served.
-pub(super) struct Lanes(VecDeque<Lane>);
+pub(super) struct Lanes {
+    lanes: VecDeque<Lane>,
+    /// How many of them cannot go on in this pass.
+    held: usize,
+}
 
 impl Lanes {
     /// None, with room for as many sessions.
     pub(super) fn new(sessions: usize) -> Self {
-        Lanes(VecDeque::with_capacity(sessions))
+        Lanes { lanes: VecDeque::with_capacity(sessions), held: 0 }
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lanes.is_empty()
     }
 
-    /// How many sessions have ops here.
+    /// What could not go on in the pass before may be able to now.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    pub(super) fn begin_pass(&mut self) {
+        if self.held > 0 {
+            self.held = 0;
+            self.lanes.iter_mut().for_each(|lane| lane.is_held = false);
+        }
     }
 
     /// Appends an op to its session's lane.
     #[inline]
     pub(super) fn enqueue(&mut self, ops: &mut OpTable, session: u16, slot: u16) {
         if let Some(place) = self.place(session) {
-            return ops.enqueue(&mut self.0[place].queue, slot);
+            return ops.enqueue(&mut self.lanes[place].queue, slot);
         }
         let mut queue = OpQueue::EMPTY;
         ops.enqueue(&mut queue, slot);
-        self.0.push_back(Lane { session, queue, deficit: QUANTUM });
+        self.lanes.push_back(Lane { session, queue, deficit: QUANTUM, is_held: false });
     }
 
     /// Takes an op out of its session's lane, if it stands there.
@@ -70,19 +85,28 @@ impl Lanes {
             return;
         }
         let Some(place) = self.place(session) else { return };
-        ops.dequeue(&mut self.0[place].queue, slot);
-        if self.0[place].queue.first().is_none() {
-            self.0.remove(place);
+        ops.dequeue(&mut self.lanes[place].queue, slot);
+        if self.lanes[place].queue.first().is_none() {
+            self.held -= usize::from(self.lanes[place].is_held);
+            self.lanes.remove(place);
         }
     }
 
-    /// The op whose turn it is. A lane that cannot pay for its first op gets its quantum and goes to
-    /// the end.
+    /// The op whose turn it is; `None` if no lane can go on. A lane that cannot pay for its first op
+    /// gets its quantum and goes to the end.
     #[inline]
     pub(super) fn next(&mut self, ops: &OpTable) -> Option<u16> {
         loop {
-            let is_alone = self.0.len() == 1;
-            let lane = self.0.front_mut()?;
+            let able = self.lanes.len() - self.held;
+            if able == 0 {
+                return None;
+            }
+            let is_alone = able == 1;
+            let lane = self.lanes.front_mut()?;
+            if lane.is_held {
+                self.lanes.rotate_left(1);
+                continue;
+            }
             let slot = lane.queue.first()?;
             let cost = u32::from(ops.cost(slot));
             // One for which nobody waits saves nothing up and owes nothing.
@@ -90,30 +114,33 @@ impl Lanes {
                 return Some(slot);
             }
             lane.deficit += QUANTUM;
-            self.0.rotate_left(1);
+            self.lanes.rotate_left(1);
         }
     }
 
     /// The op of [`Lanes::next`] has left.
     #[inline]
     pub(super) fn served(&mut self, ops: &mut OpTable, slot: u16) {
-        let Some(lane) = self.0.front_mut() else { return };
+        let Some(lane) = self.lanes.front_mut() else { return };
         lane.deficit = lane.deficit.saturating_sub(ops.cost(slot).into());
         ops.dequeue(&mut lane.queue, slot);
         if lane.queue.first().is_none() {
-            self.0.pop_front();
+            self.lanes.pop_front();
         }
     }
 
-    /// The lane of [`Lanes::next`] cannot go on for now; others may.
+    /// The lane of [`Lanes::next`] cannot go on in this pass; others may.
     #[inline]
-    pub(super) fn pass(&mut self) {
-        self.0.rotate_left(1);
+    pub(super) fn hold(&mut self) {
+        let Some(lane) = self.lanes.front_mut() else { return };
+        lane.is_held = true;
+        self.held += 1;
+        self.lanes.rotate_left(1);
     }
 
     #[inline]
     fn place(&self, session: u16) -> Option<usize> {
-        self.0.iter().position(|lane| lane.session == session)
+        self.lanes.iter().position(|lane| lane.session == session)
     }
 }
 
@@ -175,6 +202,33 @@ mod tests {
         });
         lanes.dequeue(&mut ops, 0, slots[0]);
         lanes.dequeue(&mut ops, 0, slots[0]);
-        assert_eq!((lanes.len(), lanes.next(&ops)), (1, Some(slots[1])));
+        assert_eq!((lanes.lanes.len(), lanes.next(&ops)), (1, Some(slots[1])));
+    }
+
+    #[test]
+    fn a_dear_op_leaves_beside_sessions_that_cannot_go_on() {
+        let (mut ops, mut lanes) = (OpTable::new(4), Lanes::new(8));
+        let slots = [(0, 1), (1, 5000), (2, 1)].map(|(session, cost)| {
+            let slot = ops.next_slot();
+            assert!(ops.claim(slot));
+            ops.get(slot).cost = cost;
+            lanes.enqueue(&mut ops, session, slot);
+            slot
+        });
+        for _ in 0..2 {
+            lanes.begin_pass();
+            let held = [(); 2].map(|()| {
+                let held = lanes.next(&ops);
+                lanes.hold();
+                held
+            });
+            assert!(held.contains(&Some(slots[0])) && held.contains(&Some(slots[2])), "{held:?}");
+            assert_eq!(lanes.next(&ops), Some(slots[1]), "however long it would have to save up");
+        }
+        lanes.served(&mut ops, slots[1]);
+        assert_eq!((lanes.next(&ops), lanes.is_empty()), (None, false));
+        lanes.dequeue(&mut ops, 0, slots[0]);
+        lanes.begin_pass();
+        assert_eq!(lanes.next(&ops), Some(slots[2]));
     }
 }

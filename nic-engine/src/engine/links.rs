@@ -19,6 +19,10 @@ use super::streams::{Progress, Streams};
 /// bytes.
 const FIRST_CHUNK_MIN: usize = 256;
 
+/// The last so many streams of a flow are for sessions that use none yet: else one that never ends
+/// its ops could keep all.
+const STREAMS_KEPT: usize = 8;
+
 /// Where a flow stands, as the op layer cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkState {
@@ -71,10 +75,14 @@ pub(super) struct Link {
     pub(super) replies: VecDeque<u32>,
     /// Target: the same for replies that need more than a packet; they leave after the others.
     pub(super) long_replies: VecDeque<u32>,
+    /// Target: whether short ones took all room before one of them.
+    pub(super) long_is_due: bool,
     /// Target: how many ops wait for a fence.
     pub(super) held: u32,
     /// Target: how many others have not been answered.
     pub(super) in_hand: u32,
+    /// Target: until when it is not polite, however little it asks for.
+    pub(super) crowded_until: Time,
     /// When its state became what it is.
     pub(super) since: Time,
     /// Initiator: when the peer was last heard, or last asked whether it is there.
@@ -133,8 +141,10 @@ impl Link {
             streams: Streams::new(),
             replies: VecDeque::with_capacity(target_ops),
             long_replies: VecDeque::with_capacity(target_ops),
+            long_is_due: false,
             held: 0,
             in_hand: 0,
+            crowded_until: Time::ZERO,
             since: Time::ZERO,
             heard: Time::ZERO,
             asks: false,
@@ -157,8 +167,10 @@ impl Link {
         self.streams.clear();
         self.replies.clear();
         self.long_replies.clear();
+        self.long_is_due = false;
         self.held = 0;
         self.in_hand = 0;
+        self.crowded_until = Time::ZERO;
         self.asks = false;
         // Whether it stands in the list of those with business is not the flow's, but the place's.
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");
@@ -209,6 +221,18 @@ impl Link {
         };
         self.issued[place].owner = owner;
         Some(place as u16)
+    }
+
+    /// Whether a session may have ops out in this stream of its own, beside those that it uses.
+    #[inline]
+    fn may_use_stream(&self, session: u16, stream: u16) -> bool {
+        let most = Streams::MAX - STREAMS_KEPT;
+        if self.issued.len() <= most || self.out_in_stream(stream) > 0 {
+            return true;
+        }
+        let used = || self.issued.iter().filter(|issued| issued.out > 0);
+        let is_theirs = |issued: &IssuedStream| issued.owner.is_some_and(|(one, _)| one == session);
+        used().count() < most || !used().any(is_theirs)
     }
 
     /// Numbers the next op of a stream.
@@ -280,7 +304,7 @@ impl Link {
             return Err(Held::Flow);
         }
         op.stream = self.stream_for(op.session, command.stream.get()).ok_or(Held::Session)?;
-        if !self.stream_has_room(op.stream) {
+        if !self.stream_has_room(op.stream) || !self.may_use_stream(op.session, op.stream) {
             return Err(Held::Session);
         }
         // The target keeps what waits for a fence, one packet an op. A longer payload waits here.

@@ -18,6 +18,7 @@ mod links;
 mod live;
 mod ops;
 mod polite;
+mod relief;
 mod remotes;
 mod session;
 mod streams;
@@ -127,6 +128,8 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             counters: Counters::default(),
             next_ask: now,
             short_replies_until: now,
+            next_long: now,
+            wants_relief: false,
             polite: Polite::default(),
             polite_peer: Polite::default(),
             owes_pass: false,
@@ -194,6 +197,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         // Packets leave first; what the clock wants is small and can wait for the next turn.
         self.core.timers();
         self.core.flow_events(&mut self.port);
+        if self.core.wants_relief {
+            self.core.relieve(&mut self.port);
+        }
         if !self.core.parked.is_empty() {
             self.core.settle_revocations();
         }

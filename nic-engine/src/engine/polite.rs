@@ -6,8 +6,17 @@ use nic_wire::{Span, Time};
 /// The most commands that a polite session has ready at once.
 const COMMANDS_MAX: u32 = 4;
 
-/// For how long after its last command others are limited.
-const MEMORY: Span = Span::from_us(500);
+/// For how long others are limited after its ops have ended.
+const MEMORY: Span = Span::from_us(100);
+
+/// And while they are out, which may be long: an op may wait for an application.
+const MEMORY_OUT: Span = Span::from_ms(10);
+
+/// Whether somebody who has so many ops out is not polite.
+#[inline]
+pub(super) fn is_crowd(ops: u32) -> bool {
+    ops > COMMANDS_MAX
+}
 
 /// Who was polite last: a session or a flow, by its slot.
 #[derive(Default)]
@@ -21,8 +30,21 @@ impl Polite {
     #[inline]
     pub(super) fn picked_up(&mut self, slot: u16, before: u32, after: u32, now: Time) {
         if before == 0 && (1..=COMMANDS_MAX).contains(&after) {
-            *self = Polite { slot, until: now + MEMORY };
+            *self = Polite { slot, until: now + MEMORY_OUT };
         }
+    }
+
+    /// Notes that an op of somebody has ended.
+    #[inline]
+    pub(super) fn ended(&mut self, slot: u16, now: Time) {
+        if self.slot == slot && now < self.until {
+            self.until = now + MEMORY;
+        }
+    }
+
+    /// When nobody is limited any more; never, if nobody is now.
+    pub(super) fn end(&self, now: Time) -> Time {
+        if now < self.until { self.until } else { Time::NEVER }
     }
 
     /// Whether somebody is limited for another's sake.
@@ -46,6 +68,11 @@ mod tests {
         }
         polite.picked_up(7, 0, 1, start);
         assert!(polite.limits(1, start) && !polite.limits(7, start));
-        assert!(!polite.limits(1, start + MEMORY));
+        let end = start + Span::from_ms(2);
+        assert!(polite.limits(1, end), "an op of it is still out");
+        polite.ended(7, end);
+        assert!(polite.limits(1, end) && !polite.limits(1, end + MEMORY));
+        polite.ended(7, end + MEMORY);
+        assert!(!polite.limits(1, end + MEMORY), "it has been polite once, not for ever");
     }
 }

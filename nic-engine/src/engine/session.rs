@@ -4,6 +4,7 @@
 //! the engine's own copy; ring words are checked by the cursors.
 
 use nic_shm::{Consumer, Producer, RacyMem, RingError, RingLayout};
+use nic_wire::Time;
 use nic_wire::session::{BadGeometry, Command, Completion, Geometry, Receive};
 use zerocopy::IntoBytes;
 
@@ -37,6 +38,8 @@ pub(super) struct Session {
     pub(super) out: u32,
     /// What its ops cost that have left and not ended, see [`super::lanes::cost`].
     pub(super) cost_out: u32,
+    /// When one of its ops left last.
+    pub(super) left: Time,
     depth: u32,
     /// Whether something is staged that has not been published.
     pub(super) dirty: bool,
@@ -104,6 +107,7 @@ impl Session {
             standing_by: None,
             out: 0,
             cost_out: 0,
+            left: Time::ZERO,
             depth: geometry.depth,
             dirty: false,
             violated: false,

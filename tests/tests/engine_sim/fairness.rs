@@ -47,8 +47,39 @@ fn long_writes_of_another_session_are_not_waited_for() {
 #[test]
 fn a_crowd_of_short_ops_of_another_session_is_not_waited_for() {
     let ended = greedy_ops_beside(&Ask::read(0, 0, 64), 1024, 4096);
-    // Each polite op takes one or two round trips, in each of which 32 others may go.
+    // Each polite op takes one or two round trips, in each of which a few others may go.
     assert!(ended <= 640, "{ended} of a crowd ended before ten of a polite session");
+}
+
+/// Short replies that fill the window at every moment leave a part of it to long ones.
+#[test]
+fn long_replies_leave_beside_endless_short_ones() {
+    let mut world = World::new(15);
+    let narrow = EngineConfig { congestion_window_bytes: 40 << 10, ..small_engine() };
+    let (initiator, target) = (world.add_host(), world.add_host_with(narrow));
+    let mut pair = Pair::of(world, initiator, target, 64 << 10, session_of(512, 1024));
+    let mut other = pair.world.add_session(pair.initiator, session_of(8, 4096));
+    let remote = pair.world.connect(&other, pair.target, pair.rkey);
+    let end = pair.world.now() + Span::from_ms(50);
+    let mut most_waiting = 0_u64;
+    while pair.world.now() < end && (other.out() > 0 || most_waiting == 0) {
+        while pair.session.has_room() {
+            pair.session.submit(&Ask::read(pair.remote, 0, 1024));
+        }
+        pair.world.step();
+        assert!(pair.session.poll().iter().all(Done::is_ok));
+        let waiting = pair.world.counters(pair.target).ops_in;
+        if most_waiting == 0 && waiting > 200 {
+            most_waiting = waiting;
+            // So many at once are not polite.
+            for _ in 0..8 {
+                other.submit(&Ask::read(remote, 0, 4096));
+            }
+        }
+        assert!(other.poll().iter().all(Done::is_ok));
+    }
+    assert!(most_waiting > 200, "the window is no bottleneck");
+    assert_eq!(other.out(), 0, "long replies still wait");
 }
 
 /// A peer with hundreds of ops out has fewer while another asks for one at a time, and all again after.
@@ -127,4 +158,53 @@ fn an_op_that_waits_for_its_stream_holds_up_its_session_alone() {
     server.answer(&call, Status::Ok, b"");
     assert!(pair.world.wait(&mut pair.session).iter().all(Done::is_ok));
     assert_eq!(pair.word(0), 0x0101_0101_0101_0101);
+}
+
+/// Calls that are long in answering keep nothing else of their session waiting as long, beside
+/// whomever.
+#[test]
+fn what_is_out_for_long_holds_nothing_up_beside_a_polite_session() {
+    let mut pair = Pair::new(World::new(16), 64 << 10, session_of(8, 20_000));
+    let geometry = Geometry { receive_buffers: 4, receive_buffer_bytes: 64, ..session_of(4, 4096) };
+    let mut server = pair.world.open_session(pair.target, pair.owner, geometry);
+    let (client, session) = (pair.owner, server.id);
+    pair.world.released(pair.target, Work::Serve { client, session, service: SERVICE });
+    let mut polite = pair.world.add_session(pair.initiator, session_of(2, 4096));
+    let remote = pair.world.connect(&polite, pair.target, pair.rkey);
+    assert!(pair.world.run(&mut polite, &Ask::read(remote, 0, 64)).is_ok());
+
+    pair.session.submit(&Ask::call(pair.remote, SERVICE, b"", 16 << 10));
+    let call = pair.world.next_call(&mut server);
+    for _ in 0..4 {
+        pair.session.submit(&Ask::read(pair.remote, 0, 64));
+    }
+    let end = pair.world.now() + Span::from_ms(20);
+    let mut done = Vec::new();
+    while pair.world.now() < end && done.len() < 4 {
+        assert!(pair.world.run(&mut polite, &Ask::read(remote, 0, 64)).is_ok());
+        done.extend(pair.session.poll());
+    }
+    assert_eq!(done.len(), 4, "reads that wait for the call");
+    server.answer(&call, Status::Ok, b"");
+    done.extend(pair.world.wait(&mut pair.session));
+    assert!(done.len() == 5 && done.iter().all(Done::is_ok));
+}
+
+/// A peer that grants many credits and answers nothing cannot have the whole table of ops.
+#[test]
+fn a_peer_that_answers_nothing_holds_a_part_of_the_table_at_most() {
+    let mut world = World::new(17);
+    let own = EngineConfig { op_credits: 32, ops_out: 64, ..small_engine() };
+    let (initiator, target) = (world.add_host_with(own), world.add_host());
+    let mut pair = Pair::of(world, initiator, target, 4096, session_of(64, 64));
+    let geometry =
+        Geometry { receive_buffers: 256, receive_buffer_bytes: 64, ..session_of(4, 4096) };
+    let server = pair.world.open_session(target, pair.owner, geometry);
+    let (client, session) = (pair.owner, server.id);
+    pair.world.released(target, Work::Serve { client, session, service: SERVICE });
+    for _ in 0..48 {
+        pair.session.submit(&Ask::call(pair.remote, SERVICE, b"", 0));
+    }
+    pair.world.run_for(Span::from_ms(5));
+    assert_eq!(pair.world.counters(initiator).requests_sent, 32);
 }

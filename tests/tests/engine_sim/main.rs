@@ -17,6 +17,7 @@ mod fences;
 mod lanes;
 mod looks;
 mod openings;
+mod relief;
 mod revocations;
 mod sizes;
 mod streams;

@@ -1,7 +1,9 @@
 //! Streams: many of them, from one session and from several.
 
+use nic_engine::engine::Work;
 use nic_tests::{Ask, Done, World};
-use nic_wire::Span;
+use nic_wire::session::Geometry;
+use nic_wire::{Span, Status};
 
 use crate::{Pair, session_of};
 
@@ -32,6 +34,32 @@ fn a_session_of_many_streams_does_not_hold_others_up() {
     let done = pair.world.run(&mut other, &Ask::read(remote, 0, 8).within(Span::from_ms(20)));
     assert!(done.is_ok(), "{:?}", done.ended());
     assert!(pair.world.wait(&mut pair.session).iter().all(Done::is_ok));
+}
+
+/// Not even if the ops of all its streams are long in ending.
+#[test]
+fn slow_ops_in_many_streams_do_not_hold_others_up() {
+    let mut pair = Pair::new(World::new(4), 4096, session_of(128, 4096));
+    let geometry =
+        Geometry { receive_buffers: 128, receive_buffer_bytes: 64, ..session_of(128, 4096) };
+    let mut server = pair.world.open_session(pair.target, pair.owner, geometry);
+    let (client, session) = (pair.owner, server.id);
+    pair.world.released(pair.target, Work::Serve { client, session, service: 1 });
+    let mut other = pair.world.add_session(pair.initiator, session_of(4, 4096));
+    let remote = pair.world.connect(&other, pair.target, pair.rkey);
+    for stream in 0..100 {
+        pair.session.submit(&Ask::call(pair.remote, 1, b"", 0).in_stream(stream));
+    }
+    pair.world.run_for(Span::from_ms(1));
+    let done = pair.world.run(&mut other, &Ask::read(remote, 0, 8).within(Span::from_ms(20)));
+    assert!(done.is_ok(), "{:?}", done.ended());
+    while pair.session.out() > 0 {
+        for call in server.calls() {
+            server.answer(&call, Status::Ok, b"");
+        }
+        pair.world.step();
+        assert!(pair.session.poll().iter().all(Done::is_ok));
+    }
 }
 
 /// A stream that changed hands keeps its order: its former owner's ops still count.

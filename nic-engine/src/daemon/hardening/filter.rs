@@ -115,6 +115,18 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
+/// Calls that libraries try and do without: they fail, where others end the process.
+const FUTILE: &[i64] = &[
+    // The allocator, as a thread's blocks shrink: whether the system overcommits. A panic's
+    // backtrace: what has the names of functions.
+    libc::SYS_openat,
+    // A panic's backtrace: which program this is, and where it runs.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_getcwd,
+];
+
 /// Calls that are allowed with certain arguments: each line one way, as conditions on arguments by
 /// place.
 fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
@@ -183,29 +195,45 @@ impl Condition {
     }
 }
 
-/// The filter for a mode, if it has one.
+/// The filters for a mode, in the order in which they are put on.
 ///
 /// # Errors
 /// This machine's kind of processor is not known.
-pub(super) fn program(mode: Seccomp) -> Result<Option<BpfProgram>, BackendError> {
+pub(super) fn programs(mode: Seccomp) -> Result<Vec<BpfProgram>, BackendError> {
     match mode {
-        Seccomp::Kill => compiled(SeccompAction::KillProcess).map(Some),
-        Seccomp::Log => compiled(SeccompAction::Log).map(Some),
-        Seccomp::Off => Ok(None),
+        Seccomp::Kill => strict(SeccompAction::KillProcess),
+        Seccomp::Log => Ok(vec![listed(&[], SeccompAction::Log)?]),
+        Seccomp::Off => Ok(Vec::new()),
     }
 }
 
-/// The filter that does this to every other call.
-fn compiled(to_others: SeccompAction) -> Result<BpfProgram, BackendError> {
+/// Filters under which futile calls fail, and this becomes of all that are not listed. A filter has
+/// two answers, so that three need two filters; the harsher answer holds.
+fn strict(to_others: SeccompAction) -> Result<Vec<BpfProgram>, BackendError> {
+    let futile = FUTILE.iter().map(|call| (*call, Vec::new())).collect();
+    let fails = SeccompAction::Errno(libc::EACCES as u32);
+    Ok(vec![compiled(futile, SeccompAction::Allow, fails)?, listed(FUTILE, to_others)?])
+}
+
+/// The filter that does this to every call that is neither listed above nor among `others`.
+fn listed(others: &[i64], to_unlisted: SeccompAction) -> Result<BpfProgram, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        CALLS.iter().map(|call| (*call, Vec::new())).collect();
+        CALLS.iter().chain(others).map(|call| (*call, Vec::new())).collect();
     for (call, conditions) in ways(std::process::id()) {
         let conditions: Result<Vec<_>, _> =
             conditions.into_iter().map(Condition::checked).collect();
         rules.entry(call).or_default().push(SeccompRule::new(conditions?)?);
     }
+    compiled(rules, to_unlisted, SeccompAction::Allow)
+}
+
+fn compiled(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    to_others: SeccompAction,
+    to_these: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
     let architecture = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, to_others, SeccompAction::Allow, architecture)?.try_into()
+    SeccompFilter::new(rules, to_others, to_these, architecture)?.try_into()
 }
 
 #[cfg(test)]

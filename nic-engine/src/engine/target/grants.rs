@@ -13,7 +13,7 @@ const ACTIVE: Span = Span::from_ms(20);
 const LEAST: (u16, u16) = (64, 256);
 
 /// The same for one beside a polite one.
-const LIMITED: (u16, u16) = (32, 64);
+const LIMITED: (u16, u16) = (8, 64);
 
 impl<K: KernelSet> Core<K> {
     /// Shares the table of ops among the peers that are active, so that all of them together cannot

@@ -11,15 +11,16 @@ use crate::engine::core::Core;
 use crate::engine::links::NoRoom;
 use crate::engine::session::Session;
 
-/// How much of its long replies a flow gets in one turn while there are short ones, in bytes.
-const LONG_LIMITED: u32 = 16 << 10;
+/// How long the next packet of a long reply waits for its turn while there are short replies.
+const LONG_INTERVAL: Span = Span::from_us(8);
 
 /// For how long after a short reply long ones are limited.
 const SHORT_MEMORY: Span = Span::from_us(100);
 
 impl<K: KernelSet> Core<K> {
     /// Puts the replies of a flow into packets until there is no more, or no room: first those that
-    /// are short. While there are such, on whatever flow, long ones leave bit by bit.
+    /// are short. While there are such, on whatever flow, long ones leave bit by bit; but what is
+    /// short cannot take all room turn after turn.
     #[inline]
     pub(in crate::engine) fn reply_all<P: Port>(
         &mut self,
@@ -27,22 +28,53 @@ impl<K: KernelSet> Core<K> {
         port: &mut P,
     ) -> Result<(), NoRoom> {
         let mut all = u32::MAX;
+        if std::mem::take(&mut self.links[usize::from(link)].long_is_due) {
+            // One packet; if there is no room even for that, it will be due again.
+            let _ = self.write_long(link, port, &mut 1);
+        }
         while let Some(&index) = self.links[usize::from(link)].replies.front() {
             self.short_replies_until = self.now + SHORT_MEMORY;
-            self.write_reply(index, link, port, &mut all)?;
+            if let Err(no_room) = self.write_reply(index, link, port, &mut all) {
+                let link = &mut self.links[usize::from(link)];
+                link.long_is_due = !link.long_replies.is_empty();
+                return Err(no_room);
+            }
             self.links[usize::from(link)].replies.pop_front();
             self.answered(index, link);
         }
-        let is_limited = self.now < self.short_replies_until;
-        let mut left = if is_limited { LONG_LIMITED } else { all };
-        while let Some(&index) = self.links[usize::from(link)].long_replies.front() {
-            let outcome = self.write_reply(index, link, port, &mut left);
-            self.links[usize::from(link)].long_replies.rotate_left(1);
+        if self.now < self.short_replies_until
+            && !self.links[usize::from(link)].long_replies.is_empty()
+        {
+            if self.now < self.next_long {
+                return Err(NoRoom);
+            }
+            self.next_long = self.now + LONG_INTERVAL;
+            all = 1;
+        }
+        let mut left = all;
+        while let Some(outcome) = self.write_long(link, port, &mut left) {
             outcome?;
+        }
+        Ok(())
+    }
+
+    /// Puts the rest of one long reply into packets, or `left` bytes of it; then it is the turn of
+    /// another. `None`: there is none.
+    #[inline]
+    fn write_long<P: Port>(
+        &mut self,
+        link: u16,
+        port: &mut P,
+        left: &mut u32,
+    ) -> Option<Result<(), NoRoom>> {
+        let index = *self.links[usize::from(link)].long_replies.front()?;
+        let outcome = self.write_reply(index, link, port, left);
+        self.links[usize::from(link)].long_replies.rotate_left(1);
+        if outcome.is_ok() {
             self.links[usize::from(link)].long_replies.pop_back();
             self.answered(index, link);
         }
-        Ok(())
+        Some(outcome)
     }
 
     /// All of a reply is in packets.
