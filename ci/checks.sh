@@ -120,7 +120,7 @@ check_retention_matters() {
 
 # A packet that comes again is taken for a new one, and its ops run again.
 check_duplicates_matter() {
-    is_noticed reexecute 'after at most [0-9]+ adds|two adds have found|is delivered again|swapped' \
+    is_noticed reexecute '(after|of) at most [0-9]+ adds|is delivered after its end|two adds have found|is delivered again|swapped' \
         -p nic-tests --test simulation
 }
 
