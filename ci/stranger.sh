@@ -166,7 +166,7 @@ stranger_left_nothing() {
 root_tests() {
     provide_huge_pages 16
     in_copy "$scratch/root" timeout --foreground --kill-after=10s 15m \
-        cargo test --workspace --lib --bins --tests --examples -- --include-ignored 2>&1 |
+        cargo test --workspace --no-fail-fast --lib --bins --tests --examples -- --include-ignored 2>&1 |
         tee "$scratch/root-tests.log"
 }
 

@@ -86,7 +86,11 @@ impl Waiting {
     pub fn worked(&mut self, now: Time) {
         self.woke(now);
         self.worked = now;
-        self.crowd.looked = None;
+        if self.crowd.looked.is_some() {
+            // What came while others had the core does not excuse them.
+            self.crowd.look(now);
+            self.crowd.looked = None;
+        }
     }
 
     /// The look at `now` found nothing.

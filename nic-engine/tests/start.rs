@@ -14,7 +14,7 @@ fn daemon(socket: &Path) -> Command {
 #[test]
 fn a_missing_folder_is_told_with_the_command_that_makes_it() {
     let output = daemon(Path::new("/nonexistent/nic.sock")).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(73));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("nic-engine: "), "{said}");
     assert!(said.contains("install -d") && said.contains("--socket"), "{said}");
