@@ -81,6 +81,8 @@ pub(super) struct Link {
     pub(super) held: u32,
     /// Target: how many others have not been answered.
     pub(super) in_hand: u32,
+    /// Target: what the initiator was granted last, if it was anything but what it began with.
+    pub(super) granted: (u16, u16),
     /// Target: until when it is not polite, however little it asks for.
     pub(super) crowded_until: Time,
     /// When its state became what it is.
@@ -144,6 +146,7 @@ impl Link {
             long_is_due: false,
             held: 0,
             in_hand: 0,
+            granted: (0, 0),
             crowded_until: Time::ZERO,
             since: Time::ZERO,
             heard: Time::ZERO,
@@ -171,6 +174,7 @@ impl Link {
         self.held = 0;
         self.in_hand = 0;
         self.crowded_until = Time::ZERO;
+        self.granted = (0, 0);
         self.asks = false;
         // Whether it stands in the list of those with business is not the flow's, but the place's.
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");

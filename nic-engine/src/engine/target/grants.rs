@@ -27,7 +27,7 @@ impl<K: KernelSet> Core<K> {
         let active = links.iter().filter(|link| is_active(link)).count().max(1) as u16;
         let most = (config.op_credits, config.reply_credits_kib);
         let share = (config.ops_in / active, most.1 / active);
-        for (slot, link) in links.iter().enumerate() {
+        for (slot, link) in links.iter_mut().enumerate() {
             if link.state != LinkState::Open || link.initiates {
                 continue;
             }
@@ -35,8 +35,13 @@ impl<K: KernelSet> Core<K> {
             if polite_peer.limits(slot as u16, *now) {
                 grant = LIMITED;
             }
+            let grant = (grant.0.min(most.0), grant.1.min(most.1));
+            if grant == link.granted {
+                continue;
+            }
+            link.granted = grant;
             if let Some(flow) = link.flow_mut(endpoint) {
-                flow.grant(*now, grant.0.min(most.0), grant.1.min(most.1));
+                flow.grant(*now, grant.0, grant.1);
             }
         }
     }
