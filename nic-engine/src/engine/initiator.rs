@@ -183,8 +183,8 @@ impl<K: KernelSet> Core<K> {
         let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
         let Some(session) = &mut sessions[usize::from(op.session)] else { return Ok(()) };
         let is_limited = polite.limits(op.session, *now);
-        let has_share = session.cost_out >= SHARE && now.since(session.left) < PATIENCE;
-        if is_limited && op.state == OpState::Waiting && has_share {
+        let has_share = is_limited && session.cost_out >= SHARE;
+        if has_share && op.state == OpState::Waiting && now.since(session.left) < PATIENCE {
             counters.limited += 1;
             return Err(Held::Session);
         }

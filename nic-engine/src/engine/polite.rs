@@ -9,7 +9,8 @@ const COMMANDS_MAX: u32 = 4;
 /// For how long others are limited after its ops have ended.
 const MEMORY: Span = Span::from_us(100);
 
-/// And while they are out, which may be long: an op may wait for an application.
+/// And while they are out, which may be long: an op may wait for an application. Also for a peer,
+/// whose ops are not followed to their ends.
 const MEMORY_OUT: Span = Span::from_ms(10);
 
 /// Whether somebody who has so many ops out is not polite.

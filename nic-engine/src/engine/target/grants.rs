@@ -4,7 +4,7 @@ use nic_kernels::KernelSet;
 use nic_wire::Span;
 
 use crate::engine::core::Core;
-use crate::engine::links::LinkState;
+use crate::engine::links::{Link, LinkState};
 
 /// A peer that was heard within this time is active.
 const ACTIVE: Span = Span::from_ms(20);
@@ -21,7 +21,7 @@ impl<K: KernelSet> Core<K> {
     #[cold]
     pub(in crate::engine) fn share_credits(&mut self) {
         let Core { links, endpoint, config, polite_peer, now, .. } = self;
-        let is_active = |link: &crate::engine::links::Link| {
+        let is_active = |link: &Link| {
             link.state == LinkState::Open && !link.initiates && now.since(link.heard) < ACTIVE
         };
         let active = links.iter().filter(|link| is_active(link)).count().max(1) as u16;
