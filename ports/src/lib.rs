@@ -43,6 +43,8 @@ mod counters;
 mod faulty;
 mod forward;
 mod lending;
+#[cfg(any(feature = "xdp", feature = "dpdk"))]
+mod link;
 mod pcap;
 // Frames are raw memory, possibly shared with another process: the pool hands out slices of it.
 #[allow(unsafe_code)]
@@ -60,8 +62,10 @@ pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;
 pub use counters::{CounterDescription, PortCounters};
 pub use faulty::{FaultCounters, FaultPlan, Faults, Faulty};
+#[cfg(any(feature = "xdp", feature = "dpdk"))]
+pub use link::MacAddress;
 pub use pcap::{CaptureError, Pcap};
-pub use pool::{FRAME_STRIDE, FramePool, PoolConfig, PoolError};
+pub use pool::{FRAME_STRIDE, FrameLedger, FramePool, PoolConfig, PoolError};
 pub use port::{Port, PortFault, Share};
 pub use random::{Chance, Random};
 pub use traced::Traced;

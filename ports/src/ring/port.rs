@@ -14,6 +14,7 @@ use super::layout::{ENTRY_BYTES, Geometry};
 use super::words::{self, SideWord};
 use super::{RingConfig, RingError};
 use crate::lending::Lending;
+use crate::pool::FrameLayout;
 use crate::queue::{Queued, TransmitQueue};
 use crate::{
     Burst, Capabilities, FRAME_STRIDE, FramePool, Port, PortCounters, PortFault, Received, Share,
@@ -63,7 +64,7 @@ impl RingPort {
         let frames = own.geometry.frames_of(&memory)?;
         // SAFETY: the memory was made in `OwnSide::create`, sealed so that no other process can
         // write it; within this one only the pool is given the part that holds the frames.
-        let pool = unsafe { FramePool::in_shared_memory(config.pool, frames)? };
+        let pool = unsafe { FramePool::in_shared_memory(config.pool, frames, FrameLayout::PLAIN)? };
         let capacity = own.geometry.entries;
         let sending = words::sending(&memory, &other.memory)?;
         let receiving = words::receiving(&memory, &other.memory)?;
