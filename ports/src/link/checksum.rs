@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn any_bytes_give_the_same_as_word_by_word() {
-        let bytes: Vec<u8> = (0..2000u32).map(|byte| (byte * 7919 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..2000u32).map(|byte| ((byte * 7919) >> 3) as u8).collect();
         for length in (0..64).chain([1399, 1400, 2000]) {
             let bytes = &bytes[..length];
             assert_eq!(Sum::ZERO.bytes(bytes).finish(), plain(bytes), "{length}");
