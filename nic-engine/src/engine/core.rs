@@ -362,7 +362,7 @@ impl<K: KernelSet> Core<K> {
         self.next_ask = self.now + SILENCE.divided(4);
         for slot in 0..self.links.len() as u16 {
             let link = &mut self.links[usize::from(slot)];
-            let is_owed = link.ops_out > 0 || !link.lanes.is_empty();
+            let is_owed = link.ops_out() > 0 || !link.lanes.is_empty();
             let is_initiator = link.state == LinkState::Open && link.initiates;
             if is_initiator && is_owed && self.now.since(link.heard) >= SILENCE {
                 link.heard = self.now;

@@ -18,8 +18,8 @@ pub const OP_BYTES_MAX: u32 = (1 << 20) + (1 << 12);
 /// Commands taken in one turn from a session beside a polite one.
 const PICKUP_LIMITED: u32 = 4;
 
-/// Sessions with more ops out than this leave the last places of the table to others.
-const OUT_FEW: u32 = 8;
+/// Sessions with more places of the table than this leave the last places of the table to others.
+const PLACES_FEW: u32 = 8;
 
 /// How much payload of an op of such a session leaves in one turn, in bytes.
 const PAYLOAD_LIMITED: u32 = 4 << 10;
@@ -120,14 +120,16 @@ impl<K: KernelSet> Core<K> {
             return Err(Status::BadCommand);
         }
         let (rkey, mut link_slot) = (remote.rkey, remote.link);
-        let out = session.out;
+        // Places in the table that it has: ops whose deadline has passed keep theirs until the target
+        // is done with them.
+        let places = session.out + session.abandoned;
         // The flow may have ended since, and its place may serve another, even of the other direction.
         let link = &links[usize::from(link_slot)];
         if link.epoch != remote.epoch || link.state == LinkState::Vacant {
             link_slot = self.reconnect(session_slot, remote_index)?;
         }
         let Core { ops, links, deadlines, now, .. } = self;
-        if ops.is_scarce() && out > OUT_FEW || !ops.claim(place) {
+        if ops.is_scarce() && places > PLACES_FEW || !ops.claim(place) {
             return Err(Status::Busy);
         }
         let (op, unsent) = ops.both(place);
@@ -210,8 +212,7 @@ impl<K: KernelSet> Core<K> {
                 op.state = OpState::Out;
                 op.issued = *now;
                 op.sequence = link.next_sequence(op.stream);
-                link.ops_out += 1;
-                link.reply_bytes_out += u64::from(op.reply_capacity);
+                link.went_out(op);
                 session.cost_out += u32::from(op.cost);
                 session.left = *now;
             }
@@ -295,10 +296,10 @@ impl<K: KernelSet> Core<K> {
             if let Some(session) = &mut self.sessions[usize::from(session)] {
                 // Of a session that has closed since, another may have the place.
                 session.cost_out = session.cost_out.saturating_sub(op.cost.into());
+                let was_abandoned = u32::from(state == OpState::Abandoned);
+                session.abandoned = session.abandoned.saturating_sub(was_abandoned);
             }
-            link.ops_out -= 1;
-            link.reply_bytes_out -= u64::from(op.reply_capacity);
-            link.end_in_stream(op.stream, op.sequence);
+            link.came_back(op);
         }
         link.lanes.dequeue(&mut self.ops, session, slot);
         if !link.lanes.is_empty() {
@@ -319,6 +320,9 @@ impl<K: KernelSet> Core<K> {
         let (started, issued) = (op.started, op.issued);
         self.links[usize::from(link)].lanes.dequeue(&mut self.ops, session, slot);
         self.deadlines.lift(u32::from(slot));
+        if let Some(session) = &mut self.sessions[usize::from(session)] {
+            session.abandoned += 1;
+        }
         self.post(session, token, started, issued, ending);
     }
 

@@ -11,6 +11,7 @@ use nic_wire::frame::write_pad;
 use nic_wire::packet::HEADER_BYTES;
 use nic_wire::session::{Command, CommandFlags};
 
+use super::initiator::OP_BYTES_MAX;
 use super::lanes::Lanes;
 use super::ops::Op;
 use super::streams::{Progress, Streams};
@@ -22,6 +23,14 @@ const FIRST_CHUNK_MIN: usize = 256;
 /// The last so many streams of a flow are for sessions that use none yet: else one that never ends
 /// its ops could keep all.
 const STREAMS_KEPT: usize = 8;
+
+/// What a reply takes of a flow's credits, in units of [`CHARGE_BYTES`], rounded up.
+pub(super) type Charge = u16;
+
+/// Bytes of a unit of charge.
+const CHARGE_BYTES: u32 = 64;
+
+const _: () = assert!(OP_BYTES_MAX / CHARGE_BYTES < Charge::MAX as u32, "no charge overflows");
 
 /// Where a flow stands, as the op layer cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +68,9 @@ pub(super) struct Link {
     open: Option<OpenPacket>,
     /// Packets are this long at most, in bytes.
     pub(super) packet_bytes: usize,
-    /// Ops out, and bytes of reply that they may bring.
-    pub(super) ops_out: u32,
-    pub(super) reply_bytes_out: u64,
+    /// Ops out, and what their replies take of the credits.
+    ops_out: u32,
+    charged: u32,
     /// Initiator: ops, and KiB of their replies, that the target allows to have out.
     pub(super) credits: (u16, u32),
     /// Initiator: ops with something still to be put into packets.
@@ -135,7 +144,7 @@ impl Link {
             open: None,
             packet_bytes: 0,
             ops_out: 0,
-            reply_bytes_out: 0,
+            charged: 0,
             credits: (0, 0),
             lanes: Lanes::new(sessions),
             issued: Vec::new(),
@@ -164,7 +173,7 @@ impl Link {
         self.asked = to;
         self.to = to;
         self.ops_out = 0;
-        self.reply_bytes_out = 0;
+        self.charged = 0;
         self.issued.clear();
         self.issued.reserve(Streams::MAX);
         self.streams.clear();
@@ -227,6 +236,27 @@ impl Link {
         Some(place as u16)
     }
 
+    /// Counts an op that leaves with the credit that it has claimed.
+    #[inline]
+    pub(super) fn went_out(&mut self, op: &Op) {
+        self.ops_out += 1;
+        self.charged += u32::from(op.charge);
+    }
+
+    /// Counts one of those that are out as over.
+    #[inline]
+    pub(super) fn came_back(&mut self, op: &Op) {
+        self.ops_out -= 1;
+        self.charged -= u32::from(op.charge);
+        self.end_in_stream(op.stream, op.sequence);
+    }
+
+    /// How many ops are out.
+    #[inline]
+    pub(super) fn ops_out(&self) -> u32 {
+        self.ops_out
+    }
+
     /// Whether a session may have ops out in this stream of its own, beside those that it uses.
     #[inline]
     fn may_use_stream(&self, session: u16, stream: u16) -> bool {
@@ -258,7 +288,7 @@ impl Link {
 
     /// Notes that an op of a stream is over.
     #[inline]
-    pub(super) fn end_in_stream(&mut self, stream: u16, sequence: u32) {
+    fn end_in_stream(&mut self, stream: u16, sequence: u32) {
         let issued = &mut self.issued[usize::from(stream)];
         issued.out -= 1;
         let is_noted = issued.progress.finish(sequence).is_ok();
@@ -301,12 +331,18 @@ impl Link {
         whole: usize,
     ) -> Result<(), Held> {
         let (op_credits, reply_credits_kib) = self.credits;
-        let reply_bytes = self.reply_bytes_out + u64::from(op.reply_capacity);
-        // A single op may always ask for more than all credits: else it would wait for ever.
-        let fits = reply_bytes <= u64::from(reply_credits_kib) * 1024 || self.ops_out == 0;
+        let most = reply_credits_kib * 1024 / CHARGE_BYTES;
+        let mut charge = op.reply_capacity.div_ceil(CHARGE_BYTES);
+        if charge > most {
+            // One that could never have credits enough goes beside others all the same, and leaves
+            // a part of the credits to them: a reply that long is on its way for a while.
+            charge = most - most / 4;
+        }
+        let fits = self.charged + charge <= most || self.ops_out == 0;
         if self.ops_out >= u32::from(op_credits) || !fits {
             return Err(Held::Flow);
         }
+        op.charge = charge as Charge;
         op.stream = self.stream_for(op.session, command.stream.get()).ok_or(Held::Session)?;
         if !self.stream_has_room(op.stream) || !self.may_use_stream(op.session, op.stream) {
             return Err(Held::Session);

@@ -232,7 +232,7 @@ impl<K: KernelSet> Core<K> {
                         + counters.retransmissions_probe
                         + counters.retransmissions_timeout
                 }),
-                ops: if link.initiates { link.ops_out } else { link.in_hand + link.held },
+                ops: if link.initiates { link.ops_out() } else { link.in_hand + link.held },
                 ops_max: if link.initiates { link.credits.0 } else { self.config.op_credits },
             });
         }

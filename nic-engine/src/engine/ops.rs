@@ -5,6 +5,7 @@ use nic_wire::{Fate, KernelId, OpId, Rkey, Status, Time};
 use zerocopy::FromZeros;
 
 use super::lanes::Cost;
+use super::links::Charge;
 
 /// No op: the end of a queue.
 const NONE: u16 = u16::MAX;
@@ -37,6 +38,8 @@ pub(super) struct Op {
     pub(super) kernel: KernelId,
     /// What it costs its session.
     pub(super) cost: Cost,
+    /// What its reply takes of its flow's credits while it is out.
+    pub(super) charge: Charge,
     /// Neighbours in its lane: ops with something still to be put into packets.
     next: u16,
     previous: u16,
@@ -107,6 +110,7 @@ impl Op {
         link: 0,
         kernel: KernelId(0),
         cost: 0,
+        charge: 0,
         next: NONE,
         previous: NONE,
         generation: 0,

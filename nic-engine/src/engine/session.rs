@@ -36,6 +36,9 @@ pub(super) struct Session {
     standing_by: Option<Command>,
     /// Ops taken whose completion is not yet staged.
     pub(super) out: u32,
+    /// Ops that have ended for the application, but not for the target: they keep their places in the
+    /// engine's table.
+    pub(super) abandoned: u32,
     /// What its ops cost that have left and not ended, see [`super::lanes::cost`].
     pub(super) cost_out: u32,
     /// When one of its ops left last.
@@ -106,6 +109,7 @@ impl Session {
             remotes: Remotes::new(),
             standing_by: None,
             out: 0,
+            abandoned: 0,
             cost_out: 0,
             left: Time::ZERO,
             depth: geometry.depth,

@@ -117,6 +117,59 @@ fn late_replies_give_credit_back() {
     });
 }
 
+/// An op whose reply alone is more than all credits leaves beside others, and they beside it.
+#[test]
+fn a_reply_beyond_all_credits_does_not_stop_its_flow() {
+    let few = EngineConfig { reply_credits_kib: 64, ..small_engine() };
+    let mut world = World::new(4);
+    let (initiator, target) = (world.add_host(), world.add_host_with(few));
+    let mut pair = Pair::of(world, initiator, target, 1 << 20, session_of(4, 512 << 10));
+    let mut other = pair.world.add_session(initiator, session_of(2, 4096));
+    let remote = pair.world.connect(&other, target, pair.rkey);
+    let long = pair.session.submit(&Ask::read(pair.remote, 0, 512 << 10));
+    let mut beside = 0;
+    let mut ended = Vec::new();
+    other.submit(&Ask::read(remote, 0, 64));
+    while ended.is_empty() {
+        pair.world.step();
+        for done in other.poll() {
+            assert!(done.is_ok(), "{:?}", done.ended());
+            beside += 1;
+            other.submit(&Ask::read(remote, 0, 64));
+        }
+        ended = pair.session.poll();
+    }
+    assert!(ended.len() == 1 && ended[0].is_ok() && ended[0].token == long);
+    assert!(beside > 10, "{beside} short ops ended while the long reply was on its way");
+    assert!(pair.world.wait(&mut other).iter().all(Done::is_ok));
+}
+
+/// Ops that their session has given up count as its own until the target is done with them.
+#[test]
+fn ops_that_were_given_up_leave_the_last_places_to_others() {
+    let small = EngineConfig { ops_out: 32, ..small_engine() };
+    let mut world = World::new(5);
+    let (initiator, target) = (world.add_host_with(small), world.add_host());
+    let mut pair = Pair::of(world, initiator, target, 4096, session_of(8, 4096));
+    let mut other = pair.world.add_session(initiator, session_of(2, 4096));
+    let remote = pair.world.connect(&other, target, pair.rkey);
+    // A peer that says nothing: each op expires, and the next one takes another place.
+    pair.world.network.set_script(|_| nic_ports::sim::Verdict::Drop);
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        for _ in 0..8 {
+            let ask = Ask::fetch_add(pair.remote, 0, 1).within(Span::from_us(50));
+            pair.session.submit(&ask);
+        }
+        statuses.extend(pair.world.wait(&mut pair.session).iter().map(|done| done.ended().0));
+    }
+    let refused = statuses.iter().filter(|status| **status == Status::Busy).count();
+    assert_eq!((statuses.len() - refused, refused), (28, 96 - 28), "the last eighth is kept");
+    pair.world.network.set_script(|_| nic_ports::sim::Verdict::Deliver);
+    let done = pair.world.run(&mut other, &Ask::read(remote, 0, 64));
+    assert!(done.is_ok(), "{:?}", done.ended());
+}
+
 /// Ops that nobody answers fill the engine's own table; what is beyond is told so at once.
 #[test]
 fn a_full_table_says_busy() {
