@@ -17,6 +17,7 @@ use super::config::EngineConfig;
 use super::counters::Counters;
 use super::drain::Drain;
 use super::holds::Holds;
+use super::lanes::PACE;
 use super::links::{Link, LinkState};
 use super::ops::OpTable;
 use super::polite::{self, Polite};
@@ -417,7 +418,9 @@ impl<K: KernelSet> Core<K> {
             return Time::NEVER;
         }
         let long = if self.now < self.short_replies_until { self.next_long } else { Time::NEVER };
-        long.min(self.polite.end(self.now))
+        let end = self.polite.end(self.now);
+        let next = if end == Time::NEVER { end } else { self.now + PACE };
+        long.min(end).min(next)
     }
 
     /// Runs ops of others.

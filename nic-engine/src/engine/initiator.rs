@@ -7,7 +7,7 @@ use nic_wire::session::{ANSWER, Command, CommandFlags, Completion, INLINE_ARGUME
 use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use super::core::Core;
-use super::lanes::{PATIENCE, SHARE, cost};
+use super::lanes::{PACE, PATIENCE, SHARE, cost};
 use super::links::{Held, LinkState, NoRoom};
 use super::ops::{Ending, Op, OpState};
 
@@ -185,8 +185,9 @@ impl<K: KernelSet> Core<K> {
         let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
         let Some(session) = &mut sessions[usize::from(op.session)] else { return Ok(()) };
         let is_limited = polite.limits(op.session, *now);
-        let has_share = is_limited && session.cost_out >= SHARE;
-        if has_share && op.state == OpState::Waiting && now.since(session.left) < PATIENCE {
+        let interval = if session.cost_out >= SHARE { PATIENCE } else { PACE };
+        let is_early = now.since(session.left) < interval;
+        if is_limited && is_early && op.state == OpState::Waiting {
             counters.limited += 1;
             return Err(Held::Session);
         }

@@ -19,6 +19,10 @@ const QUANTUM: u32 = 64;
 /// What a session may have out while a polite one is served, in units: 1 KiB, or a single op.
 pub(super) const SHARE: u32 = 4;
 
+/// While a polite one is served, ops of a session leave at least this far apart: what each costs, two
+/// packets and the turns that move them, is waited for by the polite one as well.
+pub(super) const PACE: Span = Span::from_us(16);
+
 /// A session that has its share out may let one more go after so long without any: what it has out
 /// may be long in ending.
 pub(super) const PATIENCE: Span = Span::from_ms(1);

@@ -12,7 +12,7 @@ use crate::engine::links::NoRoom;
 use crate::engine::session::Session;
 
 /// How long the next packet of a long reply waits for its turn while there are short replies.
-const LONG_INTERVAL: Span = Span::from_us(8);
+const LONG_INTERVAL: Span = Span::from_us(16);
 
 /// For how long after a short reply long ones are limited.
 const SHORT_MEMORY: Span = Span::from_us(100);
