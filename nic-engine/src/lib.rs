@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`engine`] | the engine itself: one turn after another on a [`nic_ports::Port`] |
 //! | [`daemon`] | a process of engines: pinned threads, the control socket, configuration |
+//! | [`ports`] | which port an engine gets, as a configuration says it |
 //! | [`plane`] | control messages into engine work and back |
 //! | [`waiting`] | what a thread does that finds nothing to do |
 //!
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod daemon;
 pub mod engine;
 pub mod plane;
+pub mod ports;
 pub mod waiting;
 
 mod local;

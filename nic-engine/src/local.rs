@@ -7,7 +7,7 @@ use nic_kernels::KernelSet;
 use nic_ports::Port;
 use nic_wire::Time;
 
-use crate::engine::{Answered, Counters, Engine, Turn, Work};
+use crate::engine::{Answered, Counters, Engine, Neighbours, Turn, Work};
 
 /// What a thread needs to drive an engine: one call per turn, and the calls around sleep and
 /// control work.
@@ -30,6 +30,8 @@ pub trait LocalEngine {
     fn address(&self) -> SocketAddr;
     /// See [`Engine::counters`].
     fn counters(&self) -> Counters;
+    /// See [`Engine::set_neighbours`].
+    fn set_neighbours(&mut self, neighbours: Neighbours);
     /// The port's name, mode and limits.
     fn describe_port(&self) -> String;
 }
@@ -69,6 +71,10 @@ impl<P: Port, K: KernelSet> LocalEngine for Engine<P, K> {
 
     fn counters(&self) -> Counters {
         Engine::counters(self)
+    }
+
+    fn set_neighbours(&mut self, neighbours: Neighbours) {
+        Engine::set_neighbours(self, neighbours);
     }
 
     fn describe_port(&self) -> String {

@@ -8,6 +8,7 @@ use documented::DocumentedFields;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Principal;
+use crate::ports::PortSettings;
 
 /// Everything that a daemon is told. Each key has a default; the defaults bind loopback. What is
 /// said here of each key is what `nic config --print` prints.
@@ -35,27 +36,6 @@ pub struct Config {
     pub metrics: MetricsSettings,
     /// What the daemon gives up once it has started, so that whoever breaks into it has little.
     pub hardening: HardeningSettings,
-}
-
-/// The `[port]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, DocumentedFields)]
-#[serde(deny_unknown_fields, default)]
-pub struct PortSettings {
-    /// Which port. "udp" is the kernel's UDP and needs no privilege.
-    pub kind: PortKind,
-    /// Where the first engine receives packets; the others take the following ports, or any if
-    /// this is port 0.
-    pub address: SocketAddr,
-    /// Transmit frames of each engine.
-    pub frames: u32,
-}
-
-/// Ports that a daemon can be given by configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PortKind {
-    /// Kernel UDP; needs no privilege.
-    Udp,
 }
 
 /// The `[engine]` table.
@@ -153,16 +133,6 @@ impl Default for Config {
             quota: QuotaSettings::default(),
             metrics: MetricsSettings::default(),
             hardening: HardeningSettings::default(),
-        }
-    }
-}
-
-impl Default for PortSettings {
-    fn default() -> Self {
-        PortSettings {
-            kind: PortKind::Udp,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            frames: 4096,
         }
     }
 }

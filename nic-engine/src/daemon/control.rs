@@ -103,7 +103,7 @@ impl Control {
 
     /// What is told with the status from now on.
     pub(super) fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings = warnings;
+        self.warnings.extend(warnings);
     }
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {

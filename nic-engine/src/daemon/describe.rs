@@ -4,9 +4,8 @@
 use documented::DocumentedFields;
 use toml::{Table, Value};
 
-use super::config::{
-    Config, EngineSettings, HardeningSettings, MetricsSettings, PortSettings, QuotaSettings,
-};
+use super::config::{Config, EngineSettings, HardeningSettings, MetricsSettings, QuotaSettings};
+use crate::ports::PortSettings;
 
 impl Config {
     /// A configuration file that says what is so anyway, each option under its meaning.

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nic_ports::udp::UdpError;
 use nic_shm::{BindError, DoorbellError};
 use nic_transport::ConfigError;
 
@@ -12,6 +11,7 @@ use super::config::ConfigFault;
 use super::control::ControlError;
 use super::exit::Exit;
 use super::hardening::HardeningError;
+use crate::ports::{PortFault, PortRefusal};
 
 /// Why a daemon does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +20,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigFault),
     /// The port.
-    #[error("port {address}: {error}")]
-    Port {
-        /// Where it was to be.
-        address: SocketAddr,
-        /// What went wrong.
-        error: UdpError,
-    },
+    #[error(transparent)]
+    Port(#[from] PortRefusal),
     /// The counters cannot be served.
     #[error("metrics.listen {address}: {error}; give a free address, or none")]
     Metrics {
@@ -96,7 +91,7 @@ impl DaemonError {
             DaemonError::Config(_) | DaemonError::Flow(_) | DaemonError::Core { .. } => {
                 Exit::Config
             }
-            DaemonError::Port { error, .. } => of_port(error),
+            DaemonError::Port(refusal) => of_port(refusal.fault),
             DaemonError::Metrics { error, .. } => Exit::of_io(error, Exit::System),
             DaemonError::Counters { error, .. } => Exit::of_io(error, Exit::CannotCreate),
             DaemonError::Folder { .. } => Exit::CannotCreate,
@@ -110,12 +105,12 @@ impl DaemonError {
     }
 }
 
-fn of_port(error: &UdpError) -> Exit {
-    match error {
-        UdpError::AddressInUse { .. } => Exit::Unavailable,
-        UdpError::NoSuchAddress { .. } => Exit::Config,
-        UdpError::Permission { .. } => Exit::NoPermission,
-        _ => Exit::System,
+fn of_port(fault: PortFault) -> Exit {
+    match fault {
+        PortFault::Taken => Exit::Unavailable,
+        PortFault::Settings => Exit::Config,
+        PortFault::Permission => Exit::NoPermission,
+        PortFault::System => Exit::System,
     }
 }
 

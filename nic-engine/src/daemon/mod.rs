@@ -24,8 +24,8 @@ mod threads;
 
 pub use admission::{Admission, Principal};
 pub use config::{
-    Config, ConfigFault, EngineSettings, HardeningSettings, MetricsSettings, PortKind,
-    PortSettings, QuotaSettings, Seccomp, WaitMode, default_socket,
+    Config, ConfigFault, EngineSettings, HardeningSettings, MetricsSettings, QuotaSettings,
+    Seccomp, WaitMode, default_socket,
 };
 pub use control::ControlError;
 pub use counters_page::{CountersFault, CountersFile, CountersPage};
@@ -51,8 +51,9 @@ use self::control::Control;
 use self::crowding::Crowding;
 use self::engine_thread::{EngineLink, Post, drive};
 use crate::clock;
-use crate::engine::{Answered, Engine, EngineConfig, Neighbours};
+use crate::engine::{Answered, EngineConfig, Neighbours};
 use crate::local::LocalEngine;
+use crate::ports::{Opened, ReadyPort};
 use crate::waiting::Waiting;
 
 /// How a daemon's engines are driven.
@@ -85,23 +86,36 @@ impl Daemon {
         P: Port + Send + 'static,
         K: KernelSet + Send + 'static,
     {
-        Self::start_counted::<P, K>(ports, config, settings, None)
+        let ports = ports.into_iter().map(ReadyPort::new::<P, K>).collect();
+        Self::start_ready(ports, config, settings, None)
     }
 
-    /// The same, with the engines' counters in a file that outlives the process.
+    /// The same on ports that were opened by settings, with the engines' counters in a file that
+    /// outlives the process.
     ///
     /// # Errors
     /// As for [`Daemon::start`].
-    pub fn start_counted<P, K>(
-        ports: Vec<P>,
+    pub fn start_opened(
+        opened: Opened,
         config: &EngineConfig,
         settings: &DriveSettings,
         counters: Option<&CountersFile>,
-    ) -> Result<Self, DaemonError>
-    where
-        P: Port + Send + 'static,
-        K: KernelSet + Send + 'static,
-    {
+    ) -> Result<Self, DaemonError> {
+        let mut daemon = Self::start_ready(opened.ports, config, settings, counters)?;
+        for refusal in &opened.refused {
+            let warning = format!("{refusal}; port {} was taken instead", opened.kind);
+            tracing::warn!("{warning}");
+            daemon.control.warn(vec![warning]);
+        }
+        Ok(daemon)
+    }
+
+    fn start_ready(
+        ports: Vec<ReadyPort>,
+        config: &EngineConfig,
+        settings: &DriveSettings,
+        counters: Option<&CountersFile>,
+    ) -> Result<Self, DaemonError> {
         let crowding = crowding(settings, ports.len())?;
         // What an application takes away from its regions must not end a process of engines.
         nic_shm::survive_faults()?;
@@ -123,8 +137,7 @@ impl Daemon {
         let mut descriptions = Vec::new();
         for (number, (port, neighbours)) in ports.into_iter().zip(neighbours).enumerate() {
             let config = EngineConfig { engine: number as u8, ..config.clone() };
-            let mut engine: Engine<P, K> =
-                Engine::new(port, config, getrandom::u64()?, clock::now())?;
+            let mut engine = port.engine(config, getrandom::u64()?, clock::now())?;
             engine.set_neighbours(neighbours);
             addresses.push(engine.address());
             descriptions.push(engine.describe_port());
@@ -208,17 +221,13 @@ fn new_link(
     })
 }
 
-fn spawn<P, K>(
-    mut engine: Engine<P, K>,
+fn spawn(
+    mut engine: Box<dyn LocalEngine + Send>,
     number: usize,
     link: EngineLink,
     core: Option<usize>,
     waiting: Waiting,
-) -> Result<JoinHandle<()>, DaemonError>
-where
-    P: Port + Send + 'static,
-    K: KernelSet + Send + 'static,
-{
+) -> Result<JoinHandle<()>, DaemonError> {
     let pin = move || {
         if let Some(id) = core
             && !core_affinity::set_for_current(core_affinity::CoreId { id })
@@ -226,7 +235,7 @@ where
             tracing::error!(core = id, "the engine could not be pinned; it runs where it is put");
         }
     };
-    let body = move || drive(&mut engine, number, &link, waiting);
+    let body = move || drive(engine.as_mut(), number, &link, waiting);
     Ok(threads::start(format!("engine-{number}"), pin, body)?)
 }
 

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use nic_ports::udp::{UdpConfig, UdpPort};
 use nic_shm::ControlListener;
 
 use super::admission::Admission;
@@ -16,6 +15,7 @@ use super::hardening;
 use super::{Daemon, DriveSettings, metrics};
 use crate::Builtin;
 use crate::engine::EngineConfig;
+use crate::ports::open_all;
 
 /// Runs the daemon that a configuration describes. SIGTERM or SIGINT ends it, once the ops under way
 /// have ended; a second one ends it at once.
@@ -34,7 +34,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     check_mode(config, &admission);
     let listener = ControlListener::bind(&path, config.socket_mode)?;
     let cores_count = cores.len();
-    let ports = udp_ports(config, cores_count)?;
+    let opened = open_all::<Builtin>(&config.port, cores_count)?;
     let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
     let engine = EngineConfig {
         clients: config.engine.clients,
@@ -48,10 +48,9 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let counters = CountersFile::create(&counters_path, cores_count)
         .map_err(|error| DaemonError::Counters { path: counters_path.clone(), error })?;
     hardening::drop_privileges()?;
-    let daemon =
-        Daemon::start_counted::<UdpPort, Builtin>(ports, &engine, &settings, Some(&counters))?
-            .admitting(admission, &config.quota)
-            .draining_for(Duration::from_millis(config.engine.drain_timeout_ms));
+    let daemon = Daemon::start_opened(opened, &engine, &settings, Some(&counters))?
+        .admitting(admission, &config.quota)
+        .draining_for(Duration::from_millis(config.engine.drain_timeout_ms));
     if let Some(scraped) = scraped {
         let pages = (0..cores_count).filter_map(|engine| counters.page(engine)).collect();
         tracing::info!(address = %scraped.local_addr()?, "metrics are served at /metrics");
@@ -90,26 +89,6 @@ fn check_folder(socket: &Path) -> Result<(), DaemonError> {
         }
         _ => Ok(()),
     }
-}
-
-/// One UDP port for each engine.
-fn udp_ports(config: &Config, count: usize) -> Result<Vec<UdpPort>, DaemonError> {
-    (0..count)
-        .map(|number| {
-            let mut address = config.port.address;
-            if address.port() != 0 {
-                address.set_port(address.port().wrapping_add(number as u16));
-            }
-            UdpPort::bind(udp_config(config, address))
-                .map_err(|error| DaemonError::Port { address, error })
-        })
-        .collect()
-}
-
-fn udp_config(config: &Config, address: SocketAddr) -> UdpConfig {
-    let mut udp = UdpConfig::new(address);
-    udp.pool.frames = config.port.frames;
-    udp
 }
 
 /// A descriptor from which a byte can be read each time that the process is asked to end.

@@ -1,0 +1,19 @@
+//! Which port an engine gets, as a configuration says it.
+//!
+//! ```
+//! use nic_engine::ports::{PortSettings, open_all};
+//! use nic_engine::Builtin;
+//!
+//! // The default: kernel UDP on loopback, any free port.
+//! let opened = open_all::<Builtin>(&PortSettings::default(), 1)?;
+//! println!("{}", opened.ports[0].capabilities());
+//! # Ok::<(), nic_engine::ports::PortRefusal>(())
+//! ```
+
+mod open;
+mod ready;
+mod settings;
+
+pub use self::open::{Opened, PortFault, PortRefusal, open_all};
+pub use self::ready::ReadyPort;
+pub use self::settings::{PortKind, PortSettings};
