@@ -3,6 +3,7 @@
 
 mod executor;
 mod hostile;
+mod instructions;
 mod waiting;
 
 use std::process::ExitCode;
@@ -38,7 +39,7 @@ type Program = fn(&Arguments) -> Result<Report>;
 type Life = fn(&str) -> Result<()>;
 
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 3] = [
+const PROGRAMS: [(&str, &str, Program); 4] = [
     (
         "executor",
         "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
@@ -48,6 +49,11 @@ const PROGRAMS: [(&str, &str, Program); 3] = [
         "hostile",
         "a polite application beside greedy, mad, hostile and dying ones, and what it loses",
         hostile::run,
+    ),
+    (
+        "instructions",
+        "instructions of the target engine for each op, counted by valgrind",
+        instructions::run,
     ),
     (
         "waiting",
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
     let life = match words.next().as_deref() {
         Some(waiting::ENGINE_COMMAND) => Some(waiting::engine_process as Life),
         Some(hostile::COMMAND) => Some(hostile::process as Life),
+        Some(instructions::COMMAND) => Some(instructions::process as Life),
         _ => None,
     };
     if let Some(life) = life {
