@@ -28,7 +28,7 @@ pub(super) fn open_parts(config: &XdpConfig, count: u32) -> Result<Vec<XdpParts>
         .map(|number| claim::claim(address(number), &network))
         .collect::<Result<Vec<_>, _>>()?;
     let memories = (0..count).map(|_| shape.create(config.pages)).collect::<Result<Vec<_>, _>>()?;
-    let mut reasons = remarks(config, count, &claims[0], &device);
+    let mut reasons = remarks(config, count, &claims[0], [&device, &network]);
     let opened = open_some_mode(config, &device, shape, &memories, &mut reasons)?;
     let parts = opened.sockets.into_iter().zip(memories).zip(claims).zip(0..);
     parts
@@ -89,7 +89,7 @@ fn check(config: &XdpConfig, count: u32) -> Result<Shape, XdpError> {
     Ok(Shape { frames: config.pool.frames, chunks })
 }
 
-/// The device, and the one that has the address: the same, or the VLAN's.
+/// The device, and the one that has the address: the VLAN's, or the same.
 fn find(config: &XdpConfig) -> Result<(Link, Link), XdpError> {
     let mut asker = Asker::open().map_err(XdpError::system("opening netlink"))?;
     let links =
@@ -104,21 +104,24 @@ fn find(config: &XdpConfig) -> Result<(Link, Link), XdpError> {
     if !link.is_up {
         return Err(XdpError::Down { device });
     }
-    let network = match config.vlan {
-        None => link.clone(),
-        Some(vlan) => {
-            let is_it = |found: &&Link| found.vlan_of == Some((link.index, vlan));
-            let found = links.iter().find(is_it).cloned();
-            found.ok_or(XdpError::NoVlanDevice { device, vlan })?
-        }
-    };
     let addresses =
         neighbours::addresses(&mut asker).map_err(XdpError::system("listing addresses"))?;
     let address: IpAddr = config.address.ip();
-    if !addresses.contains(&(network.index, address)) {
-        return Err(XdpError::NotOnDevice { address, device: network.name });
+    let has_it = |link: &Link| addresses.contains(&(link.index, address));
+    let Some(vlan) = config.vlan else {
+        return if has_it(&link) {
+            Ok((link.clone(), link))
+        } else {
+            Err(XdpError::NotOnDevice { address, device })
+        };
+    };
+    match links.iter().find(|found| found.vlan_of == Some((link.index, vlan))) {
+        Some(network) if has_it(network) => Ok((link, network.clone())),
+        Some(network) => Err(XdpError::NotOnDevice { address, device: network.name.clone() }),
+        // Somebody may keep neighbours by hand; `remarks` says so.
+        None if has_it(&link) => Ok((link.clone(), link)),
+        None => Err(XdpError::NoVlanDevice { device, vlan }),
     }
-    Ok((link, network))
 }
 
 /// What an operator should know of the device's settings.
@@ -126,7 +129,7 @@ fn remarks(
     config: &XdpConfig,
     count: u32,
     any_socket: &OwnedFd,
-    device: &Link,
+    [device, network]: [&Link; 2],
 ) -> Vec<Cow<'static, str>> {
     let mut remarks = Vec::new();
     let name = &device.name;
@@ -138,6 +141,13 @@ fn remarks(
              `ethtool -N {name} flow-type udp4 dst-port {} action {}`",
             config.address.port(),
             config.queue
+        )));
+    }
+    if let Some(vlan) = config.vlan.filter(|_| device.index == network.index) {
+        remarks.push(Cow::from(format!(
+            "{name} has no device for VLAN {vlan}, so that the kernel finds no neighbours in it: \
+             `ip link add link {name} name {name}.{vlan} type vlan id {vlan}` and give it the \
+             address, or name them by `ip neighbour replace IP lladdr MAC dev {name}`"
         )));
     }
     if config.vlan.is_some() && ethtool::takes_tags_off(any_socket.as_fd(), name) {

@@ -1,0 +1,1 @@
+//! What else happens on an AF_XDP port's network.
