@@ -107,11 +107,6 @@ impl Linked {
         }
         Linked { hosts }
     }
-
-    /// Makes the hosts' addresses known to each other, so that no packet waits for them.
-    pub fn introduce(&self) {
-        introduce(&self.hosts);
-    }
 }
 
 /// Three hosts, 1 to 3, at one switch.
@@ -152,6 +147,7 @@ fn set_up(host: &Namespace, number: usize) {
     host.ip(&format!("address add {}/64 dev {DEVICE} nodad", ipv6(number)));
 }
 
+/// Makes the hosts' addresses known to each other, so that no packet waits for them.
 fn introduce(hosts: &[Namespace]) {
     for (host, number) in hosts.iter().zip(1..) {
         for other in (1..=hosts.len()).filter(|other| *other != number) {

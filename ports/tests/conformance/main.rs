@@ -10,7 +10,11 @@ mod suite;
 #[cfg(feature = "xdp")]
 mod xdp;
 #[cfg(feature = "xdp")]
+mod xdp_changes;
+#[cfg(feature = "xdp")]
 mod xdp_network;
+#[cfg(feature = "xdp")]
+mod xdp_opening;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

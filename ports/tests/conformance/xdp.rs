@@ -1,9 +1,14 @@
 //! The suite on AF_XDP ports, at both ends, between hosts at a switch.
 
-use nic_ports::Port;
-use nic_ports::xdp::{XdpConfig, XdpMode, XdpPort};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
-use crate::harness::Pair;
+use nic_ports::xdp::{XdpConfig, XdpMode, XdpPort};
+use nic_ports::{Burst, Port};
+
+use crate::harness::{Pair, submit};
+use nic_shm::wait_any;
+
 use crate::lab::{self, DEVICE, Namespace, Switched, VLAN};
 use crate::{pool, suite};
 
@@ -18,6 +23,55 @@ pub fn config(ip: &str, mode: XdpMode) -> XdpConfig {
 
 pub fn open(host: &Namespace, config: &XdpConfig) -> XdpPort {
     host.enter(|| XdpPort::open(config)).unwrap()
+}
+
+/// Sends until it arrives: while the next hop is being found out, packets are dropped.
+pub fn send_until(
+    port: &mut XdpPort,
+    to: SocketAddr,
+    bytes: &[u8],
+    mut arrived: impl FnMut() -> bool,
+) {
+    for _ in 0..1000 {
+        submit(port, to, bytes);
+        port.transmit();
+        // Waits until the packet is there, for a moment at most.
+        if arrived() {
+            return;
+        }
+    }
+    panic!("nothing arrives; {:?}", port.counters());
+}
+
+/// What arrives next, and from whom; `None`: nothing for a moment.
+pub fn receive(port: &mut XdpPort) -> Option<(SocketAddr, Vec<u8>)> {
+    let mut burst = Burst::new(1);
+    if port.receive(&mut burst) == 0 {
+        pause(port);
+        port.receive(&mut burst);
+    }
+    let packet = burst.views().first().map(|view| (view.from, port.view(view).to_vec()));
+    port.release_burst(&mut burst);
+    packet
+}
+
+/// Sleeps until there is something to receive, for a moment at most.
+pub fn pause(port: &mut XdpPort) {
+    if port.prepare_wait()
+        && let Some(descriptor) = port.wait_descriptor()
+    {
+        wait_any(&[descriptor], Some(Duration::from_millis(20))).unwrap();
+    }
+    port.end_wait();
+}
+
+/// What a kernel's socket receives next, if it does for a moment.
+pub fn heard(socket: &UdpSocket) -> Option<(SocketAddr, Vec<u8>)> {
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut bytes = vec![0; 65_536];
+    let (length, from) = socket.recv_from(&mut bytes).ok()?;
+    bytes.truncate(length);
+    Some((from, bytes))
 }
 
 fn run(mode: XdpMode, ip: fn(usize) -> String, vlan: Option<u16>, mtu: usize) {
