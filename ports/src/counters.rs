@@ -47,6 +47,10 @@ port_counters! {
     transmit_refused,
     /// Packets that the network rejected, or that found the queue full or the peer gone.
     transmit_errors,
+    /// Packets dropped because the next hop to their destination is not known yet, or there is none.
+    transmit_unresolved,
+    /// Packets copied into another frame, because theirs was still on its way to somebody else.
+    transmit_copies,
     /// Bursts whose segmentation failed and that left packet by packet.
     segmentation_failures,
     /// Times no frame was free for the share asked for.

@@ -7,6 +7,7 @@
 //! | port | what it is |
 //! |---|---|
 //! | [`udp`] | one unconnected UDP socket, with GSO and GRO where they work; needs no privilege |
+//! | `xdp` | AF_XDP: whole link frames past the kernel's network stack (feature `xdp`) |
 //! | [`ring`] | two processes of one host, by memory that no two of them can write |
 //! | [`sim`] | the only simulator: virtual clock, hosts, links, queues, faults, all from one seed |
 //!
@@ -57,6 +58,8 @@ mod traced;
 pub mod ring;
 pub mod sim;
 pub mod udp;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;

@@ -19,12 +19,16 @@ pub enum Share {
     Control,
 }
 
-/// Why a port can carry nothing any more. Only ports that have a single peer ever fail so.
+/// Why a port can carry nothing any more. Only ports that have a single peer or depend on one
+/// device ever fail so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortFault {
     /// The peer process has ended, or its connection was closed. Open a new port.
     #[error("the peer of this port is gone; connect again when it is back")]
     PeerGone,
+    /// The device was removed. Open a new port when it is back.
+    #[error("the network device of this port is gone; open the port again when it is back")]
+    DeviceGone,
     /// The peer wrote cursors that no correct peer can write. Close the port and look at the peer.
     #[error(
         "the peer of this port broke the ring's rules (its cursor says {found} entries where at \

@@ -36,6 +36,14 @@ impl Destinations {
         Destinations { endpoint, known, last: None, generation: 0 }
     }
 
+    /// Sends from another Ethernet address from now on.
+    pub(crate) fn move_to(&mut self, mac: MacAddress) {
+        if self.endpoint.mac != mac {
+            self.endpoint.mac = mac;
+            self.forget(self.generation);
+        }
+    }
+
     /// The headers for a destination; `None` while its next hop is not known.
     #[inline]
     pub(crate) fn header(

@@ -188,6 +188,20 @@ impl FramePool {
         (before, packet)
     }
 
+    /// Copies the first bytes of one frame into another, of which the caller is the only owner.
+    ///
+    /// # Panics
+    /// If the pool has no such frames, they are the same, or the length is more than a packet's.
+    #[allow(dead_code, reason = "used by the ports that write headers, each behind its feature")]
+    pub(crate) fn copy(&mut self, from: FrameId, to: FrameId, length: usize) {
+        assert!(from != to && length <= MAX_PACKET_BYTES, "a copy between two frames");
+        debug_assert!(!self.is_queued(to), "a queued frame is not to be rewritten");
+        let (from, to) = (self.start(from), self.start(to));
+        // SAFETY: both frames lie within the memory and do not overlap; the pool is borrowed
+        // exclusively, so no reference to either exists.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, length) };
+    }
+
     /// Where a frame's packet begins, in bytes from the first frame.
     #[inline]
     #[allow(dead_code, reason = "used by the ports that name places, each behind its feature")]

@@ -4,7 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod harness;
+#[cfg(feature = "xdp")]
+mod lab;
 mod suite;
+#[cfg(feature = "xdp")]
+mod xdp;
+#[cfg(feature = "xdp")]
+mod xdp_changes;
+#[cfg(feature = "xdp")]
+mod xdp_network;
+#[cfg(feature = "xdp")]
+mod xdp_opening;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

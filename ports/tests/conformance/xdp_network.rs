@@ -1,0 +1,220 @@
+//! What else is on an AF_XDP port's network: the kernel's sockets, gateways, several queues.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use nic_ports::Port;
+use nic_ports::xdp::{XdpMode, XdpPort};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
+    socket_with,
+};
+
+use crate::harness::submit;
+use crate::lab::{self, DEVICE, Linked, Namespace};
+use crate::xdp::{config, heard, open, receive, send_until};
+
+const MODES: [XdpMode; 2] = [XdpMode::Generic, XdpMode::Native];
+
+fn bind(host: &Namespace, ip: &str, port: u16) -> UdpSocket {
+    host.enter(|| UdpSocket::bind(lab::address(ip, port))).unwrap()
+}
+
+/// Between hosts that have never heard of each other, with checksums left to a device that has
+/// none.
+#[test]
+#[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
+fn xdp_talks_to_the_kernels_sockets() {
+    for mode in MODES {
+        for ip in [lab::ipv4, lab::ipv6] {
+            let lab = Linked::new(1);
+            let features = lab.hosts[1].run("ethtool", &format!("-k {DEVICE}"));
+            assert!(features.contains("tx-checksumming: on"), "{features}");
+            let mut port = open(&lab.hosts[0], &config(&ip(1), mode));
+            let peer = bind(&lab.hosts[1], &ip(2), 7000);
+            let (here, there) = (port.local_address(), peer.local_addr().unwrap());
+
+            let mut found = None;
+            send_until(&mut port, there, b"anyone?", || {
+                found = heard(&peer);
+                found.is_some()
+            });
+            assert_eq!(found, Some((here, b"anyone?".to_vec())));
+            assert!(port.counters().transmit_unresolved > 0, "the first found nobody");
+
+            let lengths = [1, 17, 18, 19, 64, 999, port.capabilities().packet_bytes_max];
+            for length in lengths {
+                let packet: Vec<u8> = (0..length).map(|byte| byte as u8).collect();
+                peer.send_to(&packet, here).unwrap();
+                assert_eq!(receive(&mut port), Some((there, packet.clone())), "{mode} {length}");
+                send_until(&mut port, there, &packet, || {
+                    found = heard(&peer);
+                    found.is_some()
+                });
+                assert_eq!(found, Some((here, packet)), "{mode} {length}");
+            }
+            // An empty datagram is none of an engine's, and gives its chunk back.
+            for _ in 0..300 {
+                peer.send_to(&[], here).unwrap();
+                assert_eq!(receive(&mut port), None);
+            }
+            assert_eq!(port.counters().receive_foreign, 300);
+            peer.send_to(b"still here", here).unwrap();
+            assert_eq!(receive(&mut port), Some((there, b"still here".to_vec())));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
+fn xdp_leaves_foreign_traffic_to_the_kernel() {
+    for mode in MODES {
+        for ip in [lab::ipv4, lab::ipv6] {
+            let lab = Linked::new(1);
+            let [one, two] = &lab.hosts;
+            let mut port = open(one, &config(&ip(1), mode));
+            let here = port.local_address();
+
+            // UDP to the ports around ours, and to ours at another address.
+            one.ip(&format!("address add 10.9.0.11/24 dev {DEVICE}"));
+            one.ip(&format!("address add fd09::11/64 dev {DEVICE} nodad"));
+            let stranger = bind(two, &ip(2), 7000);
+            for (ip, number) in [(ip(1), 4790), (ip(1), 4792), (ip(11), 4791)] {
+                let socket = bind(one, &ip, number);
+                stranger.send_to(b"not for engines", lab::address(&ip, number)).unwrap();
+                let (from, bytes) = heard(&socket).expect("the kernel has it");
+                assert_eq!((from.port(), &bytes[..]), (7000, &b"not for engines"[..]));
+                socket.send_to(b"answer", from).unwrap();
+                assert!(heard(&stranger).is_some());
+            }
+
+            // TCP, to the same number as ours.
+            let listener = one.enter(|| TcpListener::bind(here)).unwrap();
+            let mut client = two.enter(|| TcpStream::connect(here)).unwrap();
+            client.write_all(&[7; 100_000]).unwrap();
+            drop(client);
+            let mut received = Vec::new();
+            listener.accept().unwrap().0.read_to_end(&mut received).unwrap();
+            assert_eq!(received.len(), 100_000);
+
+            ping(two, &ip(1));
+
+            // Pieces of a datagram for us: the kernel's, never ours.
+            stranger.send_to(&[9; 5000], here).unwrap();
+            stranger.send_to(b"for engines", here).unwrap();
+            let from = stranger.local_addr().unwrap();
+            assert_eq!(receive(&mut port), Some((from, b"for engines".to_vec())));
+            let counters = port.counters();
+            assert_eq!((counters.received_packets, counters.receive_foreign), (1, 0));
+            assert_eq!(counters.receive_truncated, 0);
+        }
+    }
+}
+
+/// An echo request and its reply; the kernel of the other host answers.
+fn ping(host: &Namespace, to: &str) {
+    let to = lab::address(to, 0);
+    let (family, protocol, request, reply) = if to.is_ipv4() {
+        (AddressFamily::INET, ipproto::ICMP, 8, 0)
+    } else {
+        (AddressFamily::INET6, ipproto::ICMPV6, 128, 129)
+    };
+    let socket: OwnedFd = host
+        .enter(|| socket_with(family, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol)))
+        .unwrap();
+    // Type, code, checksum (over IPv6 the kernel's work), identifier, sequence.
+    let sum = !(u16::from(request) << 8).wrapping_add(0x1234);
+    let [high, low] = sum.to_be_bytes();
+    let message = [request, 0, high, low, 0x12, 0x34, 0, 0];
+    sendto(&socket, &message, SendFlags::empty(), &to).unwrap();
+    let mut bytes = [0; 256];
+    loop {
+        let patience = Some(std::time::Duration::from_secs(5));
+        let ready = nic_shm::wait_any(&[rustix::fd::AsFd::as_fd(&socket)], patience).unwrap();
+        assert!(!ready.is_empty(), "no reply to a ping");
+        let (length, _) = recv(&socket, &mut bytes[..], RecvFlags::empty()).unwrap();
+        // IPv4's own header comes along.
+        let start = if to.is_ipv4() { 20 } else { 0 };
+        if bytes[start] == reply && bytes[start + 4..length][..2] == [0x12, 0x34] {
+            return;
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
+fn xdp_sends_through_gateways() {
+    let lab = Linked::new(1);
+    let [one, two] = &lab.hosts;
+    let mut port = open(one, &config(&lab::ipv4(1), XdpMode::Native));
+    // Behind the other host lies a network; the route comes while the port runs.
+    two.ip("address add 10.77.1.1/32 dev lo");
+    let distant = bind(two, "10.77.1.1", 7000);
+    let to = distant.local_addr().unwrap();
+    submit(&mut port, to, b"no route");
+    port.transmit();
+    assert_eq!(port.counters().transmit_unresolved, 1);
+    one.ip(&format!("route add 10.77.0.0/16 via {}", lab::ipv4(2)));
+    let mut found = None;
+    send_until(&mut port, to, b"through a gateway", || {
+        found = heard(&distant);
+        found.is_some()
+    });
+    assert_eq!(found.unwrap().1, b"through a gateway");
+    distant.send_to(b"and back", port.local_address()).unwrap();
+    assert_eq!(receive(&mut port), Some((to, b"and back".to_vec())));
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
+fn xdp_engines_share_a_device() {
+    for mode in MODES {
+        let lab = Linked::new(2);
+        let [one, two] = &lab.hosts;
+        let config = config(&lab::ipv4(1), mode);
+        let mut ports = one.enter(|| XdpPort::open_all(&config, 2)).unwrap();
+        let addresses = [0, 1].map(|number| lab::address(&lab::ipv4(1), 4791 + number));
+        assert!(ports.iter().map(Port::local_address).eq(addresses));
+
+        // Flows land on either queue, whichever engine they are for.
+        let senders: Vec<UdpSocket> =
+            (0..32).map(|number| bind(two, &lab::ipv4(2), 7000 + number)).collect();
+        for sender in &senders {
+            for to in addresses {
+                sender.send_to(b"which queue?", to).unwrap();
+            }
+        }
+        let mut received = [0, 0];
+        while received.iter().sum::<usize>() < 64 {
+            let before = received;
+            for (port, received) in ports.iter_mut().zip(&mut received) {
+                while receive(port).is_some() {
+                    *received += 1;
+                }
+            }
+            assert_ne!(received, before, "{mode}: packets are missing");
+        }
+        // Virtual links do not tell the generic path on which queue a packet came.
+        let spread = received.iter().all(|received| *received > 0);
+        assert!(spread || mode == XdpMode::Generic, "{mode}: {received:?}");
+
+        // Each sends under its own name.
+        for (port, address) in ports.iter_mut().zip(addresses) {
+            let to = senders[0].local_addr().unwrap();
+            let mut found = None;
+            send_until(port, to, b"from an engine", || {
+                found = heard(&senders[0]);
+                found.is_some()
+            });
+            assert_eq!(found, Some((address, b"from an engine".to_vec())));
+        }
+
+        // The program stays until the last of them is gone.
+        let last = ports.pop().unwrap();
+        drop(ports);
+        assert!(one.ip(&format!("link show {DEVICE}")).contains("xdp"));
+        drop(last);
+        assert!(!one.ip(&format!("link show {DEVICE}")).contains("xdp"));
+    }
+}
