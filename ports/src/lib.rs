@@ -7,6 +7,7 @@
 //! | port | what it is |
 //! |---|---|
 //! | [`udp`] | one unconnected UDP socket, with GSO and GRO where they work; needs no privilege |
+//! | `uring` | such a socket by io_uring: arrivals are seen without a system call |
 //! | [`ring`] | two processes of one host, by memory that no two of them can write |
 //! | [`sim`] | the only simulator: virtual clock, hosts, links, queues, faults, all from one seed |
 //!
@@ -57,6 +58,8 @@ mod traced;
 pub mod ring;
 pub mod sim;
 pub mod udp;
+#[cfg(feature = "uring")]
+pub mod uring;
 
 pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;
