@@ -10,7 +10,7 @@
 //! operations on the port's own socket, whoever gets hold of the ring.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use io_uring::cqueue::{self, CompletionQueue};
@@ -43,6 +43,8 @@ pub(super) struct Ring {
     listening: bool,
     /// Entries pushed that the kernel has not taken.
     pushed: u32,
+    #[cfg(test)]
+    calls: u64,
 }
 
 impl Ring {
@@ -88,7 +90,15 @@ impl Ring {
         submitter
             .register_restrictions(&mut restrictions())
             .map_err(step("restricting the ring", "restrictions"))?;
-        let mut ring = Ring { ring, bell, enabled: false, listening: false, pushed: 0 };
+        let mut ring = Ring {
+            ring,
+            bell,
+            enabled: false,
+            listening: false,
+            pushed: 0,
+            #[cfg(test)]
+            calls: 0,
+        };
         ring.ring.completion().disable_eventfd();
         Ok(ring)
     }
@@ -129,6 +139,10 @@ impl Ring {
         if !self.enabled {
             self.enable()?;
         }
+        #[cfg(test)]
+        {
+            self.calls += 1;
+        }
         // SAFETY: no further argument is handed over, and the entries are as `push` was promised.
         let entered = unsafe {
             self.ring.submitter().enter::<libc::sigset_t>(
@@ -149,6 +163,12 @@ impl Ring {
                 _ => Err(error),
             },
         }
+    }
+
+    /// How often the kernel was entered.
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// What has completed and was not read; reading it makes room.
@@ -195,15 +215,15 @@ impl Drop for Ring {
     /// Lets go of the socket at once: the kernel takes a closed ring down later, and the address
     /// would be in use until then. On another thread than the ring's this cannot be done.
     fn drop(&mut self) {
-        let submitter = self.ring.submitter();
-        let _ = submitter.register_sync_cancel(None, CancelBuilder::any());
-        let _ = submitter.unregister_files();
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+        if !self.enabled {
+            // Nobody asked for anything; the registration alone holds the socket.
+            let _ = self.ring.submitter().unregister_files();
+            return;
+        }
+        let _ = self.ring.submitter().register_sync_cancel(None, CancelBuilder::any());
+        // What was cancelled holds the socket until its completion is written, here.
+        let _ = self.enter();
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 
