@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`udp`] | one unconnected UDP socket, with GSO and GRO where they work; needs no privilege |
 //! | `xdp` | AF_XDP: whole link frames past the kernel's network stack (feature `xdp`) |
+//! | `uring` | such a socket by io_uring: arrivals are seen without a system call |
 //! | [`ring`] | two processes of one host, by memory that no two of them can write |
 //! | [`sim`] | the only simulator: virtual clock, hosts, links, queues, faults, all from one seed |
 //!
@@ -60,6 +61,8 @@ pub mod sim;
 pub mod udp;
 #[cfg(feature = "xdp")]
 pub mod xdp;
+#[cfg(feature = "uring")]
+pub mod uring;
 
 pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;

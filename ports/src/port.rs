@@ -19,8 +19,8 @@ pub enum Share {
     Control,
 }
 
-/// Why a port can carry nothing any more. Only ports that have a single peer or depend on one
-/// device ever fail so.
+/// Why a port can carry nothing any more: its only peer or its device is gone. What others do to a
+/// port with many peers is never a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortFault {
     /// The peer process has ended, or its connection was closed. Open a new port.
@@ -39,6 +39,22 @@ pub enum PortFault {
         found: u32,
         /// How many there can be.
         expected_max: u32,
+    },
+    /// The port was driven by two threads, which its mode forbids. Keep a port on the thread that
+    /// receives or transmits first, and open a new one.
+    #[error(
+        "another thread than its first drives this port, and the kernel serves only that one; \
+         open a new port on the thread that is to drive it"
+    )]
+    OtherThread,
+    /// The kernel takes nothing from this port any more. Open a new one, or another kind.
+    #[error(
+        "the kernel refuses what this port asks (error number {errno}); open a new port, or \
+         choose port udp"
+    )]
+    Refused {
+        /// What the kernel answered.
+        errno: i32,
     },
 }
 

@@ -64,6 +64,22 @@ impl TransmitQueue {
         }
         Some(queued)
     }
+
+    /// Puts a packet that was popped back before all others; `false` if the queue is full.
+    #[cold]
+    #[cfg_attr(not(feature = "uring"), allow(dead_code))]
+    pub(crate) fn put_back(&mut self, queued: Queued) -> bool {
+        if self.first > 0 {
+            self.first -= 1;
+            self.entries[self.first] = queued;
+            return true;
+        }
+        let has_room = self.entries.len() < self.packets_max;
+        if has_room {
+            self.entries.insert(0, queued);
+        }
+        has_room
+    }
 }
 
 #[cfg(test)]
@@ -83,8 +99,15 @@ mod tests {
         assert!(queue.push(queued(4)));
         let waiting: Vec<u32> = queue.waiting().iter().map(|entry| entry.frame.0).collect();
         assert_eq!(waiting, [1, 2, 3, 4]);
+        assert!(!queue.put_back(queued(0)), "it is full");
+        assert_eq!(queue.pop().map(|first| first.frame), Some(FrameId(1)));
+        assert!(queue.put_back(queued(1)));
+        assert_eq!(queue.waiting()[0].frame, FrameId(1));
         while queue.pop().is_some() {}
         assert!(queue.is_empty());
+        assert!(queue.put_back(queued(8)) && queue.put_back(queued(7)));
+        assert_eq!(queue.pop().map(|first| first.frame), Some(FrameId(7)));
+        assert_eq!(queue.pop().map(|first| first.frame), Some(FrameId(8)));
         assert!(queue.push(queued(5)));
         assert_eq!(queue.waiting().len(), 1);
     }

@@ -1,5 +1,4 @@
-//! Packets on their way from the kernel: how many to ask for, and cutting what arrived in one
-//! piece.
+//! Packets on their way from the kernel: how many to ask for.
 //!
 //! Packets say how long they are, so a coalesced run can be cut without the control message that
 //! only `recvmsg` brings, and a packet that travels alone is fetched by `recvfrom`, the cheapest
@@ -7,9 +6,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use nic_wire::packet::{MAX_PACKET_BYTES, first_length};
-
-use super::slots::{Message, Slots};
+use super::message::{Message, cut_first, judge};
+use super::slots::Slots;
 use crate::lending::Lending;
 use crate::{Burst, PortCounters, Received};
 
@@ -183,22 +181,9 @@ impl Incoming {
                 continue;
             };
             let (offset, rest) = (self.undelivered_offset, message.bytes - self.undelivered_offset);
-            // What does not say how long it is goes on whole: the engine will tell why it is none.
             let run = self.slots.bytes(self.undelivered, offset, rest);
-            let length = first_length(run).unwrap_or(rest);
-            if let (Some(from), true) = (message.from, length <= MAX_PACKET_BYTES) {
-                burst.push(Received {
-                    buffer: self.undelivered as u32,
-                    offset: offset as u32,
-                    length: length as u32,
-                    from,
-                });
-                counters.received_packets += 1;
-                counters.received_bytes += length as u64;
-            } else {
-                counters.receive_foreign += 1;
-            }
-            self.undelivered_offset += length;
+            let place = (self.undelivered as u32, offset as u32);
+            self.undelivered_offset += cut_first(run, place, message.from, burst, counters);
             if self.undelivered_offset == message.bytes {
                 self.next_message();
             }
@@ -226,18 +211,4 @@ impl Incoming {
             }
         }
     }
-}
-
-/// Sorts out messages that hold no packet at all.
-#[inline]
-fn judge(message: Message, counters: &mut PortCounters) -> Option<Message> {
-    if message.truncated {
-        counters.receive_truncated += 1;
-        return None;
-    }
-    if message.bytes == 0 {
-        counters.receive_foreign += 1;
-        return None;
-    }
-    Some(message)
 }

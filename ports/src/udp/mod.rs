@@ -7,16 +7,19 @@
 
 mod error;
 mod incoming;
-mod name;
+pub(crate) mod message;
+pub(crate) mod name;
+pub(crate) mod opening;
 #[allow(unsafe_code)] // sendto, sendmsg and sendmmsg from frames
 mod outgoing;
-mod probe;
+pub(crate) mod probe;
+#[allow(unsafe_code)] // its test asks the C library's macros
+pub(crate) mod segments;
 #[allow(unsafe_code)] // recvfrom and recvmmsg into buffers and headers that persist
 mod slots;
 #[allow(unsafe_code)] // setsockopt for options that rustix has no name for
-mod socket;
+pub(crate) mod socket;
 
-use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,9 +29,9 @@ use nic_wire::packet::MAX_PACKET_BYTES;
 
 pub use self::error::UdpError;
 use self::incoming::Incoming;
+use self::opening::{Opened, stop_segmentation};
 use self::outgoing::Outgoing;
-use self::probe::{Missing, Offloads, is_refusal, probe};
-use self::socket::Socket;
+use self::probe::is_refusal;
 use crate::queue::{Queued, TransmitQueue};
 use crate::{Burst, Capabilities, FramePool, PoolConfig, Port, PortCounters, Received, Share};
 
@@ -82,30 +85,15 @@ impl UdpPort {
     /// size is impossible.
     pub fn bind(config: UdpConfig) -> Result<Self, UdpError> {
         let pool = FramePool::new(config.pool)?;
-        let socket = Socket::open(config.address, config.socket_buffer_bytes)?;
-        let off = |offload| Some(Cow::from(format!("{offload} off: by configuration")));
-        let mut offloads = if config.segmentation || config.coalescing {
-            probe(&socket.local)
-        } else {
-            Offloads { segmentation: None, coalescing: None }
-        };
-        if !config.segmentation {
-            offloads.segmentation = off("gso");
-        }
-        if !config.coalescing {
-            offloads.coalescing = off("gro");
-        } else if offloads.coalescing.is_none() {
-            offloads.coalescing = coalesce(socket.descriptor.as_fd());
-        }
-        let coalesces = offloads.coalescing.is_none();
+        let opened = Opened::open(&config)?;
         Ok(UdpPort {
-            local: socket.local,
+            local: opened.socket.local,
             queue: TransmitQueue::new(pool.frames() as usize),
-            outgoing: Outgoing::new(&socket.local),
-            incoming: Incoming::new(coalesces),
-            capabilities: capabilities(&config, &socket, offloads),
+            outgoing: Outgoing::new(&opened.socket.local),
+            incoming: Incoming::new(opened.coalesces()),
+            capabilities: opened.capabilities("udp", &config),
             counters: PortCounters::default(),
-            socket: socket.descriptor,
+            socket: opened.socket.descriptor,
             pool,
         })
     }
@@ -161,7 +149,7 @@ impl UdpPort {
                     self.counters.transmit_calls += 1;
                     self.finish(sent);
                     if is_refusal(error) && self.capabilities.segmentation {
-                        self.stop_segmentation();
+                        stop_segmentation(&mut self.capabilities);
                     }
                 }
                 Err((single, _)) => {
@@ -174,60 +162,6 @@ impl UdpPort {
         true
     }
 
-    fn stop_segmentation(&mut self) {
-        self.capabilities.segmentation = false;
-        self.capabilities.mode = mode(false, self.capabilities.coalescing).into();
-        self.capabilities.note(Cow::Borrowed(
-            "gso off: a segmented send failed on the way to a peer whose single packets leave; \
-             switch on transmit checksum offload of that device (`ethtool -K DEV tx on`)",
-        ));
-    }
-}
-
-/// Has the kernel coalesce. Why it cannot, if so.
-fn coalesce(socket: BorrowedFd<'_>) -> Missing {
-    let error = socket::coalesce(socket).err();
-    error.map(|error| Cow::from(format!("gro off: the socket refuses UDP_GRO ({error})")))
-}
-
-fn capabilities(config: &UdpConfig, socket: &Socket, offloads: Offloads) -> Capabilities {
-    let (segmentation, coalescing) =
-        (offloads.segmentation.is_none(), offloads.coalescing.is_none());
-    let mut capabilities = Capabilities {
-        name: "udp",
-        mode: mode(segmentation, coalescing).into(),
-        packet_bytes_max: MAX_PACKET_BYTES,
-        segmentation,
-        coalescing,
-        zero_copy: false,
-        frames: config.pool.frames,
-        window_bytes: window_bytes(socket.receive_buffer_bytes),
-        reasons: Vec::with_capacity(4),
-    };
-    let missing = |missing: Missing| missing.into_iter();
-    for reason in missing(offloads.segmentation).chain(missing(offloads.coalescing)) {
-        capabilities.note(reason);
-    }
-    capabilities
-}
-
-const fn mode(segmentation: bool, coalescing: bool) -> &'static str {
-    match (segmentation, coalescing) {
-        (true, true) => "gso+gro",
-        (true, false) => "gso",
-        (false, true) => "gro",
-        (false, false) => "plain",
-    }
-}
-
-/// How many bytes of packets surely fit a receive buffer.
-///
-/// The kernel counts the memory that packets occupy, not their bytes: a datagram of 1400 B counts
-/// as about 2300, one of 2048 B as about 4400, so that the default buffer of 212 992 holds 92 or
-/// 48. While the socket is being read, up to a quarter of what was taken out is given back late.
-/// A third covers both. (Runs that arrive coalesced are counted more kindly.)
-fn window_bytes(receive_buffer_bytes: usize) -> u32 {
-    u32::try_from(receive_buffer_bytes / 3).unwrap_or(u32::MAX)
 }
 
 impl Frames for UdpPort {

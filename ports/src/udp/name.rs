@@ -11,27 +11,36 @@ const IPV6_BYTES: usize = size_of::<libc::sockaddr_in6>();
 /// (network order), then address, or flow information, address and scope.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SocketName {
+pub(crate) struct SocketName {
     bytes: [u8; 32],
 }
 
 impl SocketName {
     /// Room, empty.
-    pub(super) const EMPTY: SocketName = SocketName { bytes: [0; 32] };
+    pub(crate) const EMPTY: SocketName = SocketName { bytes: [0; 32] };
     /// How much room there is, in bytes.
-    pub(super) const CAPACITY: libc::socklen_t = 32;
+    pub(crate) const CAPACITY: libc::socklen_t = 32;
 
     /// How many bytes an address of this family takes.
-    pub(super) const fn bytes_of(address: &SocketAddr) -> libc::socklen_t {
+    pub(crate) const fn bytes_of(address: &SocketAddr) -> libc::socklen_t {
         match address {
             SocketAddr::V4(_) => IPV4_BYTES as libc::socklen_t,
             SocketAddr::V6(_) => IPV6_BYTES as libc::socklen_t,
         }
     }
 
+    /// What the kernel wrote elsewhere, as far as there is room.
+    #[inline]
+    pub(crate) fn copied(written: &[u8]) -> Self {
+        let mut name = SocketName::EMPTY;
+        let length = written.len().min(name.bytes.len());
+        name.bytes[..length].copy_from_slice(&written[..length]);
+        name
+    }
+
     /// Writes an address.
     #[inline]
-    pub(super) fn set(&mut self, address: &SocketAddr) {
+    pub(crate) fn set(&mut self, address: &SocketAddr) {
         match address {
             SocketAddr::V4(address) => {
                 self.bytes[0..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
@@ -52,7 +61,7 @@ impl SocketName {
 
     /// Reads an address of which the kernel filled in `length` bytes.
     #[inline]
-    pub(super) fn get(&self, length: libc::socklen_t) -> Option<SocketAddr> {
+    pub(crate) fn get(&self, length: libc::socklen_t) -> Option<SocketAddr> {
         let bytes = &self.bytes;
         let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
         let port = u16::from_be_bytes([bytes[2], bytes[3]]);

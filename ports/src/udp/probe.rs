@@ -17,12 +17,12 @@ use crate::queue::Queued;
 use crate::{Burst, PortCounters, Share};
 
 /// Why an offload is off, or `None` if it works.
-pub(super) type Missing = Option<Cow<'static, str>>;
+pub(crate) type Missing = Option<Cow<'static, str>>;
 
 /// What was found out.
-pub(super) struct Offloads {
-    pub(super) segmentation: Missing,
-    pub(super) coalescing: Missing,
+pub(crate) struct Offloads {
+    pub(crate) segmentation: Missing,
+    pub(crate) coalescing: Missing,
 }
 
 /// How many packets the probe sends in one piece, and how long each is.
@@ -33,7 +33,7 @@ const PACKET_BYTES: usize = 64;
 ///
 /// Where the loopback itself does not work (a new network namespace has it down), segmentation is
 /// taken to be there: the port falls back by itself when a send proves otherwise.
-pub(super) fn probe(family: &SocketAddr) -> Offloads {
+pub(crate) fn probe(family: &SocketAddr) -> Offloads {
     let loopback: IpAddr = match family {
         SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -58,7 +58,7 @@ pub(super) fn probe(family: &SocketAddr) -> Offloads {
 }
 
 /// Whether the kernel says that it cannot do segmentation, rather than that it cannot reach.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT)

@@ -2,11 +2,11 @@
 
 use std::cell::UnsafeCell;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nic_shm::RacyMem;
 
+use super::message::Message;
 use super::name::SocketName;
 
 /// By how much a buffer's distance exceeds its size, so that the first lines of all buffers do
@@ -18,16 +18,6 @@ const SPREAD_BYTES: usize = 128;
 struct Slot {
     name: SocketName,
     vector: libc::iovec,
-}
-
-/// A message as the kernel described it, read once.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Message {
-    /// `None` for a family that no engine uses.
-    pub(super) from: Option<SocketAddr>,
-    pub(super) bytes: usize,
-    /// Whether something was cut off.
-    pub(super) truncated: bool,
 }
 
 /// Buffers with headers that persist: after each call only what the kernel overwrote is put back.

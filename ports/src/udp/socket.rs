@@ -9,18 +9,18 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use super::UdpError;
 
 /// An open socket: non-blocking, bound, its buffers raised.
-pub(super) struct Socket {
-    pub(super) descriptor: OwnedFd,
+pub(crate) struct Socket {
+    pub(crate) descriptor: OwnedFd,
     /// The address that it has, with the port that the kernel chose if 0 was asked for.
-    pub(super) local: SocketAddr,
+    pub(crate) local: SocketAddr,
     /// What the kernel lets wait in the receive buffer, in bytes of its own accounting.
-    pub(super) receive_buffer_bytes: usize,
+    pub(crate) receive_buffer_bytes: usize,
 }
 
 impl Socket {
     /// Opens a socket at `address` with buffers of `buffer_bytes`, or as near to it as the limits
     /// of an unprivileged process allow.
-    pub(super) fn open(address: SocketAddr, buffer_bytes: usize) -> Result<Self, UdpError> {
+    pub(crate) fn open(address: SocketAddr, buffer_bytes: usize) -> Result<Self, UdpError> {
         let failed = |step| {
             move |error: rustix::io::Errno| UdpError::Socket { address, step, source: error.into() }
         };
@@ -56,7 +56,7 @@ impl Socket {
 }
 
 /// What a refused bind means.
-pub(super) fn refused(address: SocketAddr, error: rustix::io::Errno) -> UdpError {
+pub(crate) fn refused(address: SocketAddr, error: rustix::io::Errno) -> UdpError {
     use rustix::io::Errno;
     match error {
         Errno::ADDRINUSE => UdpError::AddressInUse { address },
@@ -83,12 +83,12 @@ fn forbid_fragments(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<(
 }
 
 /// Asks the kernel to hand over runs of packets in one piece.
-pub(super) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn coalesce(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
 /// Sets a socket option that rustix has no name for.
-pub(super) fn set_option(
+pub(crate) fn set_option(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     option: libc::c_int,

@@ -24,6 +24,8 @@ use harness::Pair;
 use nic_ports::ring::{RingConfig, RingPort};
 use nic_ports::sim::{SimConfig, SimNetwork, SimPort};
 use nic_ports::udp::{UdpConfig, UdpPort};
+#[cfg(feature = "uring")]
+use nic_ports::uring::{UringConfig, UringPort};
 use nic_ports::{FaultPlan, Faulty, Pcap, PoolConfig, Port, Traced};
 use nic_wire::{Span, Time};
 
@@ -42,6 +44,18 @@ fn udp_port(loopback: &str, offloads: bool) -> UdpPort {
 
 fn udp_pair(loopback: &str, offloads: bool) -> Pair<UdpPort> {
     let port = || udp_port(loopback, offloads);
+    Pair::new(port(), port(), Some(port()))
+}
+
+#[cfg(feature = "uring")]
+fn uring_pair(loopback: &str, offloads: bool) -> Pair<UringPort> {
+    let port = || {
+        let mut config = UringConfig::new(SocketAddr::new(loopback.parse().unwrap(), 0));
+        config.pool = pool();
+        config.segmentation = offloads;
+        config.coalescing = offloads;
+        UringPort::bind(config).unwrap_or_else(|error| panic!("{error}"))
+    };
     Pair::new(port(), port(), Some(port()))
 }
 
@@ -88,6 +102,24 @@ fn udp_over_ipv6() {
 #[test]
 fn udp_without_offloads() {
     suite::run(|| udp_pair("127.0.0.1", false));
+}
+
+#[test]
+#[cfg(feature = "uring")]
+fn uring_over_ipv4() {
+    suite::run(|| uring_pair("127.0.0.1", true));
+}
+
+#[test]
+#[cfg(feature = "uring")]
+fn uring_over_ipv6() {
+    suite::run(|| uring_pair("::1", true));
+}
+
+#[test]
+#[cfg(feature = "uring")]
+fn uring_without_offloads() {
+    suite::run(|| uring_pair("127.0.0.1", false));
 }
 
 #[test]
