@@ -47,6 +47,10 @@ port_counters! {
     transmit_refused,
     /// Packets that the network rejected, or that found the queue full or the peer gone.
     transmit_errors,
+    /// Packets dropped because the next hop to their destination is not known, or not yet.
+    transmit_unresolved,
+    /// Frames that the device held although it was idle, and that were taken back by copying.
+    transmit_recovered,
     /// Bursts whose segmentation failed and that left packet by packet.
     segmentation_failures,
     /// Times no frame was free for the share asked for.
@@ -67,6 +71,8 @@ port_counters! {
     receive_truncated,
     /// Packets dropped because no engine sends such: empty, too long, or of an unknown family.
     receive_foreign,
+    /// Messages between neighbours (ARP, neighbour discovery, echo) that were taken care of.
+    neighbour_messages,
     /// Entries or cursors in shared memory that no correct peer writes.
     violations,
     /// Wake-ups sent to a sleeping peer.
