@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use nic_kernels::KernelSet;
 use nic_ports::Port;
@@ -24,6 +25,8 @@ pub trait LocalEngine {
     fn end_wait(&mut self);
     /// See [`Engine::wait_descriptor`].
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// See [`Engine::sleep_max`].
+    fn sleep_max(&self) -> Option<Duration>;
     /// See [`Engine::next_timeout`].
     fn next_timeout(&self) -> Time;
     /// See [`Engine::address`].
@@ -59,6 +62,10 @@ impl<P: Port, K: KernelSet> LocalEngine for Engine<P, K> {
 
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
         Engine::wait_descriptor(self)
+    }
+
+    fn sleep_max(&self) -> Option<Duration> {
+        Engine::sleep_max(self)
     }
 
     fn next_timeout(&self) -> Time {

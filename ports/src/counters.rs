@@ -51,6 +51,8 @@ port_counters! {
     transmit_unresolved,
     /// Packets copied into another frame, because theirs was still on its way to somebody else.
     transmit_copies,
+    /// Frames that the device held although it was idle, and that were taken back by copying.
+    transmit_recovered,
     /// Bursts whose segmentation failed and that left packet by packet.
     segmentation_failures,
     /// Times no frame was free for the share asked for.
@@ -71,6 +73,8 @@ port_counters! {
     receive_truncated,
     /// Packets dropped because no engine sends such: empty, too long, or of an unknown family.
     receive_foreign,
+    /// Messages between neighbours (ARP, neighbour discovery, echo) that were taken care of.
+    neighbour_messages,
     /// Entries or cursors in shared memory that no correct peer writes.
     violations,
     /// Wake-ups sent to a sleeping peer.

@@ -45,6 +45,10 @@ macro_rules! forward_port {
             self.inner.wait_descriptor()
         }
 
+        fn sleep_max(&self) -> Option<::std::time::Duration> {
+            self.inner.sleep_max()
+        }
+
         fn end_wait(&mut self) {
             self.inner.end_wait();
         }

@@ -10,6 +10,7 @@
 //! | `xdp` | AF_XDP: whole link frames past the kernel's network stack (feature `xdp`) |
 //! | `uring` | such a socket by io_uring: arrivals are seen without a system call |
 //! | [`ring`] | two processes of one host, by memory that no two of them can write |
+//! | `dpdk` | a device of DPDK, without the kernel; behind the feature of that name |
 //! | [`sim`] | the only simulator: virtual clock, hosts, links, queues, faults, all from one seed |
 //!
 //! [`Faulty`], [`Traced`] and [`Pcap`] are ports around any port. What a port is doing stands in
@@ -56,6 +57,10 @@ mod queue;
 mod random;
 mod traced;
 
+// mbufs are the memory of DPDK, and all that is done with them are calls to it.
+#[cfg(feature = "dpdk")]
+#[allow(unsafe_code)]
+pub mod dpdk;
 pub mod ring;
 pub mod sim;
 pub mod udp;

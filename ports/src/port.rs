@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use nic_transport::{FrameId, Frames};
 
@@ -107,6 +108,13 @@ pub trait Port: Frames {
 
     /// A descriptor that polls readable when there is something to receive, if the port has one.
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long whoever drives this port may sleep before he looks again, because nothing wakes
+    /// him when packets arrive: some microseconds for ports that are polled. `None`: he is woken,
+    /// or nothing arrives by itself.
+    fn sleep_max(&self) -> Option<Duration> {
+        None
+    }
 
     /// To be called before sleeping on [`Port::wait_descriptor`]: asks to be woken, then looks
     /// again. `false`: there is work, do not sleep. After `true`, [`Port::end_wait`] must follow.

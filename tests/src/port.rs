@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use nic_ports::sim::SimPort;
 use nic_ports::{Burst, Capabilities, Port, PortCounters, PortFault, Received, Share};
@@ -116,6 +117,10 @@ impl Port for TestPort {
 
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wait_descriptor()
+    }
+
+    fn sleep_max(&self) -> Option<Duration> {
+        self.inner.sleep_max()
     }
 
     fn prepare_wait(&mut self) -> bool {

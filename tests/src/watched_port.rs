@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nic_ports::{Burst, Capabilities, Port, PortCounters, PortFault, Received, Share};
@@ -157,6 +158,10 @@ impl<P: Port> Port for Watched<P> {
 
     fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.inner.wait_descriptor()
+    }
+
+    fn sleep_max(&self) -> Option<Duration> {
+        self.inner.sleep_max()
     }
 
     fn prepare_wait(&mut self) -> bool {

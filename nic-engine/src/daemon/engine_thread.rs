@@ -114,9 +114,11 @@ fn sleep(engine: &mut dyn LocalEngine, link: &EngineLink, waiting: &Waiting) {
     }
     publish(engine, link, waiting);
     let until = engine.next_timeout();
+    // A port that is polled wakes nobody.
+    let longest = engine.sleep_max().map_or(SLEEP_MAX, |most| most.min(SLEEP_MAX));
     let timeout = match until {
-        Time::NEVER => SLEEP_MAX,
-        until => Duration::from_nanos(until.since(clock::now()).as_ns()).min(SLEEP_MAX),
+        Time::NEVER => longest,
+        until => Duration::from_nanos(until.since(clock::now()).as_ns()).min(longest),
     };
     // Control work is announced on the bell after it is posted, so it cannot be missed here.
     let outcome = match engine.wait_descriptor() {

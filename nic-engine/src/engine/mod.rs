@@ -38,6 +38,7 @@ pub use work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionPart
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use nic_kernels::mapped::{MappedMemory, Tables};
 use nic_kernels::{Executor, KernelSet, Limits};
@@ -284,6 +285,11 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     /// What becomes readable when packets arrive.
     pub fn wait_descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.port.wait_descriptor()
+    }
+
+    /// How long it may sleep at most because nothing wakes it when packets arrive.
+    pub fn sleep_max(&self) -> Option<Duration> {
+        self.port.sleep_max()
     }
 
     /// When the engine has something to do even if nothing arrives.

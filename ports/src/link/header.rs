@@ -113,6 +113,40 @@ impl Header {
         }
         length
     }
+
+    /// The same for a device that computes UDP's checksum over IPv6: it finds the sum of the
+    /// pseudo header there and goes on from it. (IPv4's own checksum is prepared but for one word:
+    /// asking a device for it would cost more.)
+    ///
+    /// # Panics
+    /// As [`Header::write`].
+    #[inline]
+    pub(crate) fn write_for_device(&self, headroom: &mut [u8], packet: &[u8]) -> usize {
+        if self.is_ipv4 {
+            return self.write(headroom, packet);
+        }
+        let length = self.bytes();
+        let start = headroom.len() - length;
+        let header = &mut headroom[start..];
+        header.copy_from_slice(&self.bytes[..length]);
+        let udp_bytes = (UDP_BYTES + packet.len()) as u16;
+        let udp = length - UDP_BYTES;
+        let ip = udp - IPV6_BYTES;
+        header[udp + 4..udp + 6].copy_from_slice(&udp_bytes.to_be_bytes());
+        header[ip + 4..ip + 6].copy_from_slice(&udp_bytes.to_be_bytes());
+        let pseudo = Sum::ZERO.bytes(&header[ip + 8..udp]).word(PROTOCOL_UDP.into());
+        // The sum itself, not its complement: the device complements the whole.
+        let [first, second] = pseudo.word(udp_bytes).finish();
+        header[udp + 6..udp + 8].copy_from_slice(&[!first, !second]);
+        length
+    }
+
+    /// Bytes of the IP header behind which the device computes the checksum, if it does: zero over
+    /// IPv4, where there is none.
+    #[inline]
+    pub(crate) const fn summed_by_device(&self, does: bool) -> u16 {
+        if does && !self.is_ipv4 { IPV6_BYTES as u16 } else { 0 }
+    }
 }
 
 struct Writer {
@@ -167,6 +201,21 @@ mod tests {
         }
         let endpoint = Endpoint { mac: US, address: "10.0.0.1:1".parse().unwrap(), vlan: None };
         assert!(Header::new(&endpoint, "[::1]:1".parse().unwrap(), THEM).is_none());
+    }
+
+    #[test]
+    fn a_device_that_sums_ends_with_the_same_checksum() {
+        let address = "[fd00::1]:4000".parse().unwrap();
+        let endpoint = Endpoint { mac: US, address, vlan: None };
+        let header = Header::new(&endpoint, "[fd00::2]:53".parse().unwrap(), THEM).unwrap();
+        let packet = [0x5a; 333];
+        let (mut ours, mut devices) = ([0; 80], [0; 80]);
+        let length = header.write(&mut ours, &packet);
+        assert_eq!(header.write_for_device(&mut devices, &packet), length);
+        // What a device does: it sums UDP's header, the sum that it finds in it, and the packet.
+        let sum = Sum::ZERO.bytes(&devices[80 - UDP_BYTES..]).bytes(&packet).finish();
+        devices[78..].copy_from_slice(&sum);
+        assert_eq!(ours, devices);
     }
 
     fn ip_bytes(to: SocketAddr) -> usize {

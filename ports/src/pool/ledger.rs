@@ -114,6 +114,12 @@ impl FrameLedger {
         self.slots[frame.0 as usize].queued != 0
     }
 
+    /// How many transmissions of the frame have begun and not ended.
+    #[inline]
+    pub fn queued(&self, frame: FrameId) -> u16 {
+        self.slots[frame.0 as usize].queued
+    }
+
     /// What a frame was allocated for.
     #[inline]
     pub fn share(&self, frame: FrameId) -> Share {

@@ -25,6 +25,10 @@ pub struct Pair<P: Port> {
 
 /// How often an empty poll may follow another before a packet counts as lost.
 const PATIENCE: usize = 100;
+/// The same for ports that are polled, whose waiting takes no time.
+const POLLED_PATIENCE: usize = 1_000_000;
+/// How often a port is driven until it must have let go of its frames.
+const FRAMES_PATIENCE: usize = 100_000;
 
 /// The least that a packet has: what says its length, and the rest of its header.
 pub const LEAST: usize = HEADER_BYTES;
@@ -102,7 +106,7 @@ impl<P: Port> Pair<P> {
 
     /// Lets frames come back that the port still has, and sees that all did.
     pub fn assert_all_free(&mut self) {
-        for _ in 0..PATIENCE {
+        for _ in 0..FRAMES_PATIENCE {
             self.right.transmit();
             self.left.transmit();
             if [free(&self.left), free(&self.right)] == self.free {
@@ -115,7 +119,7 @@ impl<P: Port> Pair<P> {
 
     /// Lets the port finish with a frame.
     pub fn until_sent(&mut self, frame: FrameId) {
-        for _ in 0..PATIENCE {
+        for _ in 0..FRAMES_PATIENCE {
             self.right.transmit();
             self.left.transmit();
             if !self.left.is_queued(frame) {
@@ -128,7 +132,8 @@ impl<P: Port> Pair<P> {
 }
 
 fn receive<P: Port>(port: &mut P, burst: &mut Burst, pass_time: &mut dyn FnMut()) -> usize {
-    for _ in 0..PATIENCE {
+    let patience = if port.sleep_max().is_some() { POLLED_PATIENCE } else { PATIENCE };
+    for _ in 0..patience {
         let received = port.receive(burst);
         if received > 0 {
             return received;
