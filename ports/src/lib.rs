@@ -48,6 +48,7 @@ mod forward;
 mod lending;
 #[cfg(any(feature = "xdp", feature = "dpdk"))]
 mod link;
+mod mac_address;
 mod pcap;
 // Frames are raw memory, possibly shared with another process: the pool hands out slices of it.
 #[allow(unsafe_code)]
@@ -64,17 +65,16 @@ pub mod dpdk;
 pub mod ring;
 pub mod sim;
 pub mod udp;
-#[cfg(feature = "xdp")]
-pub mod xdp;
 #[cfg(feature = "uring")]
 pub mod uring;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;
 pub use counters::{CounterDescription, PortCounters};
 pub use faulty::{FaultCounters, FaultPlan, Faults, Faulty};
-#[cfg(any(feature = "xdp", feature = "dpdk"))]
-pub use link::MacAddress;
+pub use mac_address::MacAddress;
 pub use pcap::{CaptureError, Pcap};
 pub use pool::{FRAME_STRIDE, FrameLedger, FramePool, PoolConfig, PoolError};
 pub use port::{Port, PortFault, Share};

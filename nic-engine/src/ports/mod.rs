@@ -10,10 +10,11 @@
 //! # Ok::<(), nic_engine::ports::PortRefusal>(())
 //! ```
 
+mod kinds;
 mod open;
 mod ready;
 mod settings;
 
 pub use self::open::{Opened, PortFault, PortRefusal, open_all};
 pub use self::ready::ReadyPort;
-pub use self::settings::{PortKind, PortSettings};
+pub use self::settings::{Neighbour, PortKind, PortSettings, XdpModeSetting};

@@ -3,9 +3,8 @@
 use std::io;
 
 use nic_kernels::KernelSet;
-use nic_ports::Port;
-use nic_ports::udp::{UdpConfig, UdpError, UdpPort};
 
+use super::kinds::open_kind;
 use super::{PortKind, PortSettings, ReadyPort};
 
 /// The ports of a process, one for each engine.
@@ -46,7 +45,7 @@ pub enum PortFault {
 }
 
 impl PortFault {
-    fn of_io(error: &io::Error) -> Self {
+    pub(super) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => PortFault::Permission,
             io::ErrorKind::AddrInUse | io::ErrorKind::ResourceBusy => PortFault::Taken,
@@ -57,9 +56,9 @@ impl PortFault {
 }
 
 /// What went wrong, before it is known with which settings.
-struct Refused {
-    reason: String,
-    fault: PortFault,
+pub(super) struct Refused {
+    pub(super) reason: String,
+    pub(super) fault: PortFault,
 }
 
 /// Opens a port for each of `count` engines: of the kind asked for, or of the first of the fallbacks
@@ -82,47 +81,6 @@ pub fn open_all<K: KernelSet + Send + 'static>(
         }
     }
     Err(refused.remove(0))
-}
-
-fn open_kind<K: KernelSet + Send + 'static>(
-    kind: PortKind,
-    settings: &PortSettings,
-    count: usize,
-) -> Result<Vec<ReadyPort>, Refused> {
-    match kind {
-        PortKind::Udp => each::<_, K>(count, |engine| udp(settings, engine)),
-        PortKind::Uring => Err(Refused {
-            reason: "this build has no io_uring port; choose another kind".to_owned(),
-            fault: PortFault::System,
-        }),
-    }
-}
-
-/// One port after the other, each by itself.
-fn each<P, K>(
-    count: usize,
-    open: impl FnMut(usize) -> Result<P, Refused>,
-) -> Result<Vec<ReadyPort>, Refused>
-where
-    P: Port + Send + 'static,
-    K: KernelSet + Send + 'static,
-{
-    let ports: Result<Vec<P>, Refused> = (0..count).map(open).collect();
-    Ok(ports?.into_iter().map(ReadyPort::new::<P, K>).collect())
-}
-
-fn udp(settings: &PortSettings, engine: usize) -> Result<UdpPort, Refused> {
-    let mut config = UdpConfig::new(settings.address_of(engine));
-    config.pool.frames = settings.frames;
-    UdpPort::bind(config).map_err(|error| {
-        let fault = match &error {
-            UdpError::AddressInUse { .. } => PortFault::Taken,
-            UdpError::NoSuchAddress { .. } | UdpError::Pool(_) => PortFault::Settings,
-            UdpError::Permission { .. } => PortFault::Permission,
-            UdpError::Socket { source, .. } => PortFault::of_io(source),
-        };
-        Refused { reason: error.to_string(), fault }
-    })
 }
 
 #[cfg(test)]

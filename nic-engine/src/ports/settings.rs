@@ -1,10 +1,11 @@
 //! The settings of a port.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use documented::DocumentedFields;
+use nic_ports::MacAddress;
 use serde::{Deserialize, Serialize};
 
 /// The `[port]` table.
@@ -12,16 +13,37 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct PortSettings {
     /// How packets travel: "udp", the kernel's UDP, needs no privilege; "uring" is the same by
-    /// io_uring. `nic doctor` says which of them this machine allows.
+    /// io_uring; "xdp" is AF_XDP on a device of the kernel's; "dpdk" drives a device without the
+    /// kernel. `nic doctor` says which of them this machine allows.
     pub kind: PortKind,
     /// What may be taken instead if that cannot be had, in this order. Nothing is, unless it stands
     /// here; what was taken, and why, is logged at the start and told by `nic status`.
     pub fallback: Vec<PortKind>,
     /// Where the first engine receives packets; the others take the following ports, or any if
-    /// this is port 0.
+    /// this is port 0, which xdp and dpdk do not allow.
     pub address: SocketAddr,
     /// Transmit frames of each engine.
     pub frames: u32,
+    /// xdp, dpdk: the device. For xdp its name, such as "eth0"; for dpdk a PCI address, or a virtual
+    /// device with its arguments.
+    pub device: Option<String>,
+    /// xdp, dpdk: the VLAN whose tag packets carry, from 1 to 4094; not set: none.
+    pub vlan: Option<u16>,
+    /// xdp: the queue of the first engine; the others take the following ones.
+    pub queue: u32,
+    /// xdp: "auto" takes the fastest mode that works; "zero-copy", "native" (in the driver) or
+    /// "generic" (behind it) take that one or none.
+    pub xdp_mode: XdpModeSetting,
+    /// dpdk: arguments of its environment (EAL), such as ["--in-memory", "--no-pci"].
+    pub eal: Vec<String>,
+    /// dpdk: how many leading bits of the address are the network's; not set: 24, or 64 for IPv6.
+    pub prefix: Option<u8>,
+    /// dpdk: who carries packets to other networks; not set: they cannot be reached.
+    pub gateway: Option<IpAddr>,
+    /// dpdk: neighbours that need not be asked for, such as "10.0.0.2 02:00:00:00:00:02".
+    pub neighbours: Vec<Neighbour>,
+    /// dpdk: the longest IP packet in bytes; not set: what the device is set to.
+    pub mtu: Option<u16>,
 }
 
 /// Ports that can be chosen by configuration.
@@ -32,17 +54,73 @@ pub enum PortKind {
     Udp,
     /// Kernel UDP by io_uring.
     Uring,
+    /// AF_XDP.
+    Xdp,
+    /// DPDK.
+    Dpdk,
+}
+
+/// In which mode an AF_XDP port runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpModeSetting {
+    /// The fastest that works.
+    #[default]
+    Auto,
+    /// In the driver, no copies.
+    ZeroCopy,
+    /// In the driver, one copy.
+    Native,
+    /// Behind the driver, one copy.
+    Generic,
+}
+
+/// Who has an address on the link: in configurations "IP MAC".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Neighbour {
+    /// The address.
+    pub ip: IpAddr,
+    /// Who has it.
+    pub mac: MacAddress,
+}
+
+impl TryFrom<String> for Neighbour {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split_once(char::is_whitespace).and_then(|(ip, mac)| {
+            let mac = mac.trim();
+            let bytes: Vec<u8> = mac
+                .split(':')
+                .map(|byte| u8::from_str_radix(byte, 16))
+                .collect::<Result<_, _>>()
+                .ok()?;
+            Some(Neighbour { ip: ip.parse().ok()?, mac: MacAddress(bytes.try_into().ok()?) })
+        });
+        parts.ok_or_else(|| {
+            format!("found {text:?}; a neighbour is \"IP MAC\": \"10.0.0.2 02:00:00:00:00:02\"")
+        })
+    }
+}
+
+impl From<Neighbour> for String {
+    fn from(neighbour: Neighbour) -> String {
+        format!("{} {}", neighbour.ip, neighbour.mac)
+    }
 }
 
 impl PortKind {
     /// All of them.
-    pub const ALL: [PortKind; 2] = [PortKind::Udp, PortKind::Uring];
+    pub const ALL: [PortKind; 4] = [PortKind::Udp, PortKind::Uring, PortKind::Xdp, PortKind::Dpdk];
 
     /// Its name in configurations and logs.
     pub const fn name(self) -> &'static str {
         match self {
             PortKind::Udp => "udp",
             PortKind::Uring => "uring",
+            PortKind::Xdp => "xdp",
+            PortKind::Dpdk => "dpdk",
         }
     }
 }
@@ -70,6 +148,15 @@ impl Default for PortSettings {
             fallback: Vec::new(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             frames: 4096,
+            device: None,
+            vlan: None,
+            queue: 0,
+            xdp_mode: XdpModeSetting::Auto,
+            eal: Vec::new(),
+            prefix: None,
+            gateway: None,
+            neighbours: Vec::new(),
+            mtu: None,
         }
     }
 }
@@ -82,5 +169,29 @@ impl PortSettings {
             address.set_port(address.port().wrapping_add(engine as u16));
         }
         address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_every_kind_are_read() {
+        let text = "kind = \"dpdk\"\nfallback = [\"xdp\", \"udp\"]\ndevice = \"net_vhost0\"\n\
+            eal = [\"--no-pci\"]\nxdp_mode = \"zero-copy\"\nvlan = 7\n\
+            neighbours = [\"10.0.0.2 02:00:00:00:00:0a\"]\n";
+        let settings: PortSettings = toml::from_str(text).unwrap();
+        assert_eq!((settings.kind, settings.vlan), (PortKind::Dpdk, Some(7)));
+        assert_eq!(settings.xdp_mode, XdpModeSetting::ZeroCopy);
+        assert_eq!(settings.neighbours[0].mac, MacAddress([2, 0, 0, 0, 0, 10]));
+        assert_eq!(
+            toml::from_str::<PortSettings>(&toml::to_string(&settings).unwrap()).unwrap(),
+            settings
+        );
+        let bad = toml::from_str::<PortSettings>("neighbours = [\"10.0.0.2\"]").unwrap_err();
+        assert!(bad.to_string().contains("02:00:00:00:00:02"), "{bad}");
+        let unknown = toml::from_str::<PortSettings>("kind = \"udq\"").unwrap_err().to_string();
+        assert!(unknown.contains("udq") && unknown.contains("uring"), "{unknown}");
     }
 }

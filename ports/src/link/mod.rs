@@ -3,8 +3,8 @@
 //! Only what an engine's packets need: UDP without fragments and extension headers, on IPv4 or
 //! IPv6, with or without one VLAN tag. The rest of what arrives is somebody else's.
 
-// Until the ports that use it are here.
-#![allow(dead_code, unused_imports)]
+// Each port uses a part; with both of them none may be left over.
+#![cfg_attr(not(all(feature = "xdp", feature = "dpdk")), allow(dead_code, unused_imports))]
 
 mod checksum;
 mod destinations;
@@ -14,17 +14,7 @@ mod parse;
 pub(crate) use self::destinations::{Destinations, Resolve};
 pub(crate) use self::header::{Endpoint, HEADER_BYTES_MAX, Header};
 pub(crate) use self::parse::{Datagram, Foreign, parse};
-
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MacAddress(pub [u8; 6]);
-
-impl std::fmt::Display for MacAddress {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-    }
-}
+pub(crate) use crate::MacAddress;
 
 /// Bytes of an Ethernet header without a tag.
 const ETHERNET_BYTES: usize = 14;
