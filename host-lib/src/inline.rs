@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Live, Work};
 use nic_engine::plane::{self, Context};
+use nic_engine::ports::{PortSettings, open_all};
 use nic_engine::{Builtin, LocalEngine, clock};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
-use nic_ports::udp::{UdpConfig, UdpPort};
 use nic_shm::{DoorbellSet, wait_any};
 use nic_wire::Span;
 use nic_wire::control::{ControlReply, ControlRequest};
@@ -20,19 +20,12 @@ use crate::error::NicError;
 use crate::nic::{Backend, Nic, accepted};
 
 /// How an inline engine is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct InlineConfig {
-    /// Where it receives packets; port 0 takes any.
-    pub address: SocketAddr,
+    /// Its port: kernel UDP on any port of the loopback, unless said otherwise.
+    pub port: PortSettings,
     /// Its sizes and times.
     pub engine: EngineConfig,
-}
-
-impl Default for InlineConfig {
-    fn default() -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        InlineConfig { address, engine: EngineConfig::default() }
-    }
 }
 
 /// The engine and what its control plane needs.
@@ -45,15 +38,16 @@ pub(crate) struct InlineEngine {
 }
 
 impl Nic {
-    /// An engine inside this application, on kernel UDP. The thread that owns the [`Nic`] drives
-    /// it: inside poll, wait, run and the like.
+    /// An engine inside this application. The thread that owns the [`Nic`] drives it: inside poll,
+    /// wait, run and the like.
     ///
     /// # Errors
-    /// The address is taken, or the system refuses.
+    /// The port cannot be had, or the system refuses.
     pub fn inline(config: InlineConfig) -> Result<Self, NicError> {
-        let port = UdpPort::bind(UdpConfig::new(config.address))
-            .map_err(|error| NicError::Inline(error.to_string()))?;
-        Nic::inline_on::<_, Builtin>(port, config.engine)
+        let mut opened = open_all::<Builtin>(&config.port, 1)
+            .map_err(|refusal| NicError::Inline(refusal.to_string()))?;
+        let engine = opened.ports.remove(0).engine(config.engine, seed()?, clock::now());
+        Nic::driving(engine.map_err(|error| NicError::Inline(error.to_string()))?)
     }
 
     /// An engine inside this application, on a port and with a kernel set of the caller's.
@@ -65,11 +59,11 @@ impl Nic {
         P: Port + 'static,
         K: KernelSet + 'static,
     {
-        let inline = |error: &dyn std::fmt::Display| NicError::Inline(error.to_string());
-        let seed = getrandom::u64().map_err(|error| inline(&error))?;
-        let engine = Engine::<P, K>::new(port, config, seed, clock::now())
-            .map_err(|error| inline(&error))?;
-        let mut engine: Box<dyn LocalEngine> = Box::new(engine);
+        let engine = Engine::<P, K>::new(port, config, seed()?, clock::now());
+        Nic::driving(Box::new(engine.map_err(|error| NicError::Inline(error.to_string()))?))
+    }
+
+    fn driving(mut engine: Box<dyn LocalEngine>) -> Result<Self, NicError> {
         engine.control(clock::now(), 0, Work::AddClient);
         let client = match engine.next_answer().map(|answered| answered.answer) {
             Some(Answer::Client(client)) => client,
@@ -82,6 +76,10 @@ impl Nic {
             bells: DoorbellSet::new()?,
         }))
     }
+}
+
+fn seed() -> Result<u64, NicError> {
+    getrandom::u64().map_err(|error| NicError::Inline(error.to_string()))
 }
 
 impl InlineEngine {
@@ -152,10 +150,14 @@ impl InlineEngine {
             return;
         }
         let due = engine.next_timeout().since(clock::now()).as_ns();
-        let timeout = timeout.min(Duration::from_nanos(due));
-        if let Some(port) = engine.wait_descriptor() {
+        let mut timeout = timeout.min(Duration::from_nanos(due));
+        if let Some(most) = engine.sleep_max() {
+            timeout = timeout.min(most);
+        }
+        match engine.wait_descriptor() {
             // A wait that fails is a short one; the turn that follows finds out why.
-            let _ = wait_any(&[port], Some(timeout));
+            Some(port) => drop(wait_any(&[port], Some(timeout))),
+            None => std::thread::sleep(timeout),
         }
         engine.end_wait();
     }

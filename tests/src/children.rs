@@ -6,8 +6,8 @@
 mod options;
 
 pub use options::{
-    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, Offence, Role,
-    TargetOptions, Waiting, WriterOptions,
+    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, Offence, PortKind,
+    Role, TargetOptions, Waiting, WriterOptions,
 };
 
 use std::io::{BufRead, BufReader, Write};
@@ -37,12 +37,20 @@ impl Child {
     /// # Panics
     /// If the system refuses.
     pub fn start(program: &str, role: &Role) -> Child {
-        let mut process = Command::new(program)
+        Child::start_by(Command::new(program), role)
+    }
+
+    /// Starts a process by a command that names the program and where it is to run.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn start_by(mut command: Command, role: &Role) -> Child {
+        let mut process = command
             .arg(serde_json::to_string(role).expect("options are plain data"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{program} cannot be started: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
         let input = process.stdin.take();
         let output = process.stdout.take().expect("the output is a pipe");
         Child { role: role.name(), process, input, output: BufReader::new(output) }

@@ -55,6 +55,12 @@ impl Allowed {
         Ok(self)
     }
 
+    /// The one call of a port over io_uring.
+    pub fn uring(mut self) -> Self {
+        self.calls.insert(libc::SYS_io_uring_enter, Vec::new());
+        self
+    }
+
     /// Ringing: eight bytes written to an eventfd, or a single one sent to a stream socket, if it
     /// cannot block. All those that the process has now are doorbells, but for eventfds that it only
     /// watches.

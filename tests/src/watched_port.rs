@@ -71,8 +71,12 @@ impl<P: Port> Watched<P> {
     fn begin(&mut self) -> Result<()> {
         self.is_watched = true;
         let socket = self.inner.wait_descriptor().context("the port has a socket")?;
+        let allowed = match self.inner.capabilities().name {
+            "uring" => Allowed::nothing().uring(),
+            _ => Allowed::nothing().port(socket)?,
+        };
         // One that spins sleeps as well where others keep its core from it.
-        self.watch.watch_this_thread(Allowed::nothing().port(socket)?.ring()?.engine_sleep()?)
+        self.watch.watch_this_thread(allowed.ring()?.engine_sleep()?)
     }
 
     #[cold]

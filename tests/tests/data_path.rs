@@ -17,7 +17,8 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nic_tests::children::{
-    self, Child, Drive, EngineOptions, InitiatorOptions, Offence, Role, TargetOptions, Waiting,
+    self, Child, Drive, EngineOptions, InitiatorOptions, Offence, PortKind, Role, TargetOptions,
+    Waiting,
 };
 use nic_tests::system_call_trap::TRAPPED;
 use serde_json::Value;
@@ -59,6 +60,7 @@ struct World {
 /// How a world is made.
 #[derive(Clone, Copy, Default)]
 struct Plan {
+    port: PortKind,
     loss_percent: u32,
     /// The initiator's engine is a process of its own.
     separate_engine: bool,
@@ -74,6 +76,7 @@ impl World {
         let waiting = if plan.separate_engine { Waiting::Adaptive } else { Waiting::Spin };
         let engine = |name: &str, seed| EngineOptions {
             socket: folder.path().join(name),
+            port: plan.port,
             waiting,
             loss_percent: plan.loss_percent,
             seed,
@@ -192,6 +195,11 @@ fn counts_nothing(plan: Plan) {
 #[test]
 fn an_inline_engine_allocates_nothing_and_calls_only_its_port() {
     counts_nothing(Plan::default());
+}
+
+#[test]
+fn an_inline_engine_on_io_uring_allocates_nothing_and_makes_one_kind_of_call() {
+    counts_nothing(Plan { port: PortKind::Uring, ..Plan::default() });
 }
 
 #[test]

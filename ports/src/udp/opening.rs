@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use nic_wire::packet::MAX_PACKET_BYTES;
 
@@ -10,6 +11,10 @@ use super::probe::{Missing, Offloads, probe};
 use super::socket::{self, Socket};
 use super::{UdpConfig, UdpError};
 use crate::Capabilities;
+
+/// How long an address may be in use by a socket that nobody has any more: it takes some tens of
+/// milliseconds.
+const PATIENCE_MS: u32 = 300;
 
 /// An open socket and what the kernel can do for it.
 pub(crate) struct Opened {
@@ -20,7 +25,7 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens a socket, finds out what works and switches it on.
     pub(crate) fn open(config: &UdpConfig) -> Result<Self, UdpError> {
-        let socket = Socket::open(config.address, config.socket_buffer_bytes)?;
+        let socket = open_patiently(config)?;
         let off = |offload| Some(Cow::from(format!("{offload} off: by configuration")));
         let mut offloads = if config.segmentation || config.coalescing {
             probe(&socket.local)
@@ -63,6 +68,18 @@ impl Opened {
         }
         capabilities
     }
+}
+
+/// Opens the socket. The kernel lets go of a killed process's ring (port `uring`), and of the socket
+/// in it, only after the process has gone: a successor at the same address waits for that.
+fn open_patiently(config: &UdpConfig) -> Result<Socket, UdpError> {
+    for _ in 0..PATIENCE_MS {
+        match Socket::open(config.address, config.socket_buffer_bytes) {
+            Err(UdpError::AddressInUse { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            outcome => return outcome,
+        }
+    }
+    Socket::open(config.address, config.socket_buffer_bytes)
 }
 
 /// Notes that single packets leave where a run of them did not: runs are not tried any more.

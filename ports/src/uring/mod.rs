@@ -22,7 +22,6 @@ mod ring;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use nic_transport::{FrameId, Frames};
 use nic_wire::packet::MAX_PACKET_BYTES;
@@ -69,10 +68,6 @@ impl UringConfig {
         UdpConfig { address, pool, socket_buffer_bytes, segmentation, coalescing }
     }
 }
-
-/// How long an address may be in use by a ring that the kernel is taking down: it takes some tens
-/// of milliseconds.
-const PATIENCE_MS: u32 = 300;
 
 /// Whether this process can open such a port, found out by making a ring.
 ///
@@ -127,7 +122,7 @@ impl UringPort {
     pub fn bind(config: UringConfig) -> Result<Self, UringError> {
         let socket_config = config.socket();
         let pool = FramePool::new(config.pool).map_err(UdpError::from)?;
-        let opened = open_patiently(&socket_config)?;
+        let opened = Opened::open(&socket_config)?;
         let incoming = Incoming::new(opened.coalesces());
         let messages = u32::from(MESSAGES_MAX);
         // Each buffer and each message has one completion at most, the receiving operation an end.
@@ -259,18 +254,6 @@ impl UringPort {
         self.counters.empty_polls += u64::from(!packets_came);
         packets_came
     }
-}
-
-/// Opens the socket. The kernel lets go of a killed process's ring, and of the socket in it, only
-/// some time after the process has gone: its successor, which has no other address, waits for that.
-fn open_patiently(config: &UdpConfig) -> Result<Opened, UdpError> {
-    for _ in 0..PATIENCE_MS {
-        match Opened::open(config) {
-            Err(UdpError::AddressInUse { .. }) => std::thread::sleep(Duration::from_millis(1)),
-            outcome => return outcome,
-        }
-    }
-    Opened::open(config)
 }
 
 impl Frames for UringPort {

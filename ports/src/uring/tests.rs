@@ -71,6 +71,32 @@ fn this_process_may_use_it() {
     probe().unwrap_or_else(|error| panic!("{error}"));
 }
 
+/// What the probe finds on a thread whose filter answers so to the call that makes a ring.
+fn probe_denied_by(errno: i32) -> UringError {
+    use seccompiler::{SeccompAction, SeccompFilter, apply_filter};
+    let calls = [(libc::SYS_io_uring_setup, Vec::new())].into();
+    let denied = SeccompAction::Errno(errno as u32);
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, denied, architecture).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    let denied = std::thread::spawn(move || {
+        apply_filter(&program).unwrap();
+        let port = UringPort::bind(UringConfig::new("127.0.0.1:0".parse().unwrap()));
+        let [probed, bound] = [probe().err().unwrap(), port.err().unwrap()];
+        assert_eq!(probed.to_string(), bound.to_string());
+        probed
+    });
+    denied.join().unwrap()
+}
+
+#[test]
+fn a_containers_filter_is_named() {
+    assert!(matches!(probe_denied_by(libc::EPERM), UringError::Denied));
+    assert!(matches!(probe_denied_by(libc::ENOSYS), UringError::Absent));
+    let old = probe_denied_by(libc::EINVAL).to_string();
+    assert!(old.contains("DEFER_TASKRUN") && old.contains("Linux 6.1"), "{old}");
+}
+
 #[test]
 fn a_run_of_equal_packets_is_one_call_on_each_side() {
     let (mut left, mut right) = (port(|_| {}), port(|_| {}));

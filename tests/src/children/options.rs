@@ -1,5 +1,6 @@
 //! What each kind of process is told at its start.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -68,11 +69,25 @@ pub enum Offence {
     SystemCall,
 }
 
+/// How packets leave and enter an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PortKind {
+    /// A UDP socket.
+    #[default]
+    Udp,
+    /// A UDP socket by io_uring.
+    Uring,
+}
+
 /// An engine process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct EngineOptions {
     /// Where applications connect.
     pub socket: PathBuf,
+    /// What its port is.
+    pub port: PortKind,
+    /// Where packets reach it; without one, at a free port of the loopback.
+    pub address: Option<SocketAddr>,
     /// What the engine does while it is idle.
     pub waiting: Waiting,
     /// How many packets in a hundred are lost on their way out.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nic_engine::Builtin;
 use nic_engine::engine::{Counters, EngineConfig};
 use nic_host::{Endpoint, Fate, Nic, RemoteTable, Session, Status, Wait};
+use nic_ports::Port;
 use nic_shm::{Doorbell, wait_any};
 use nic_tests::children::{Drive, InitiatorOptions};
 use nic_tests::system_call_trap::Allowed;
@@ -16,7 +17,7 @@ use nic_tests::watched_port::Watch;
 use rustix::fd::AsFd;
 use serde_json::{Value, json};
 
-use super::engine::port;
+use super::engine::{OnPort, open};
 use super::flood::{Fault, Flood, Kind};
 use super::{obey, wait_of, watch_command};
 
@@ -124,13 +125,20 @@ impl Board {
     }
 }
 
+/// Makes an engine that the application's own thread drives.
+struct Inline;
+
+impl OnPort for Inline {
+    type Output = Nic;
+
+    fn on<P: Port + Send + 'static>(self, port: P) -> Result<Nic> {
+        Ok(Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?)
+    }
+}
+
 fn work(options: &InitiatorOptions, watch: &Watch, board: &Board) -> Result<()> {
     let (nic, wait) = match &options.drive {
-        Drive::Inline(engine) => {
-            let port = port(engine, watch)?;
-            let nic = Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?;
-            (nic, wait_of(engine.waiting))
-        }
+        Drive::Inline(engine) => (open(engine, watch, Inline)?, wait_of(engine.waiting)),
         Drive::Process(socket) => (Nic::connect(Endpoint::Path(socket.clone()))?, Wait::Adaptive),
     };
     let session = nic.session().depth(256).arena(4 << 20).wait(wait).open()?;

@@ -17,6 +17,9 @@ const CALLS: &[i64] = &[
     libc::SYS_recvmmsg,
     // Engines: what is to be sent there, several packets at once.
     libc::SYS_sendmmsg,
+    // Engines on port uring: what is to be sent, and what has been received. A ring made before the
+    // filter does nothing but that, and none can be made after it.
+    libc::SYS_io_uring_enter,
     // Control thread: applications' messages and their descriptors. Engines: one coalesced packet.
     libc::SYS_recvmsg,
     // Control thread: answers and descriptors. Engines: one packet, or a run of segments.
@@ -115,6 +118,11 @@ const CALLS: &[i64] = &[
     libc::SYS_exit_group,
 ];
 
+/// Operations of io_uring_register(2), by their numbers: libc has no names for them.
+const ENABLE_RINGS: i32 = 12;
+const SYNC_CANCEL: i32 = 24;
+const UNREGISTER_FILES: i32 = 3;
+
 /// Calls that libraries try and do without: they fail, where others end the process.
 const FUTILE: &[i64] = &[
     // The allocator, as a thread's blocks shrink: whether the system overcommits. A panic's
@@ -130,6 +138,7 @@ const FUTILE: &[i64] = &[
 /// Calls that are allowed with certain arguments: each line one way, as conditions on arguments by
 /// place.
 fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
+    let ring = |operation: i32| (libc::SYS_io_uring_register, vec![Condition::is(1, operation)]);
     let no_execution = || vec![Condition::without(2, libc::PROT_EXEC)];
     let socket = |option: i32| vec![Condition::is(1, libc::SOL_SOCKET), Condition::is(2, option)];
     vec![
@@ -166,6 +175,11 @@ fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
         (libc::SYS_fcntl, vec![Condition::is(1, libc::F_GETFD)]),
         // A thread that the daemon's program started just before the filter: its name.
         (libc::SYS_prctl, vec![Condition::is(0, libc::PR_SET_NAME)]),
+        // Engines on port uring: the ring becomes the engine thread's.
+        ring(ENABLE_RINGS),
+        // The same at the end: what is under way is given up, and the socket let go of.
+        ring(SYNC_CANCEL),
+        ring(UNREGISTER_FILES),
         // Whoever aborts: a signal to this process, and to no other.
         (libc::SYS_tgkill, vec![Condition::is(0, process as i32)]),
     ]

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use nic_transport::Frames;
+
 use super::*;
 
 /// Runs something in a thread that has nothing but the calls of the filter; others fail with EPERM,
@@ -50,6 +52,35 @@ fn what_an_intruder_would_want_is_refused() {
     for (what, is_refused) in refused {
         assert!(is_refused, "the filter lets a daemon {what}");
     }
+}
+
+#[test]
+fn a_port_over_io_uring_goes_on_and_no_ring_is_made() {
+    use nic_ports::uring::{UringConfig, UringPort, probe};
+    use nic_ports::{Burst, Port, Share};
+    let open = || UringPort::bind(UringConfig::new(([127, 0, 0, 1], 0).into())).unwrap();
+    let (mut left, mut right) = (open(), open());
+    let (received, address) = filtered(move || {
+        let frame = left.allocate(Share::Request).unwrap();
+        left.bytes_mut(frame)[..5].copy_from_slice(b"hello");
+        left.submit(frame, 5, right.local_address());
+        left.transmit();
+        left.release(frame);
+        let mut burst = Burst::new(4);
+        while right.receive(&mut burst) == 0 {
+            if right.prepare_wait() {
+                nic_shm::wait_any(&[right.wait_descriptor().unwrap()], None).unwrap();
+            }
+            right.end_wait();
+        }
+        let received = right.view(&burst.views()[0]).to_vec();
+        right.release_burst(&mut burst);
+        (received, right.local_address())
+    });
+    assert_eq!(received, b"hello");
+    // The ports went with the filter on, and let go of their sockets at once.
+    UdpSocket::bind(address).unwrap();
+    assert!(filtered(|| probe().is_err()));
 }
 
 #[test]
