@@ -4,6 +4,7 @@
 mod executor;
 mod hostile;
 mod instructions;
+mod ports;
 mod waiting;
 
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ type Program = fn(&Arguments) -> Result<Report>;
 type Life = fn(&str) -> Result<()>;
 
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 4] = [
+const PROGRAMS: [(&str, &str, Program); 5] = [
     (
         "executor",
         "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
@@ -56,6 +57,11 @@ const PROGRAMS: [(&str, &str, Program); 4] = [
         instructions::run,
     ),
     (
+        "ports",
+        "each kind of port beside its own plainest calls: what engines add, and the rate of two",
+        ports::run,
+    ),
+    (
         "waiting",
         "READs by how engines and sessions wait, and what they use when idle",
         waiting::run,
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
     let life = match words.next().as_deref() {
         Some(waiting::ENGINE_COMMAND) => Some(waiting::engine_process as Life),
         Some(hostile::COMMAND) => Some(hostile::process as Life),
+        Some(ports::COMMAND) => Some(ports::process as Life),
         Some(instructions::COMMAND) => Some(instructions::process as Life),
         _ => None,
     };

@@ -126,7 +126,7 @@ fn xdp(settings: &PortSettings, count: usize) -> Result<Vec<nic_ports::xdp::XdpP
 
 #[cfg(feature = "dpdk")]
 fn dpdk(settings: &PortSettings, count: usize) -> Result<Vec<nic_ports::dpdk::DpdkPort>, Refused> {
-    use nic_ports::dpdk::{DpdkConfig, DpdkDevice, DpdkError, Eal};
+    use nic_ports::dpdk::{DpdkConfig, DpdkDevice, DpdkError};
     let refused = |error: DpdkError| {
         let fault = match &error {
             DpdkError::Start { source, .. } | DpdkError::NoDevice { source, .. } => {
@@ -153,6 +153,28 @@ fn dpdk(settings: &PortSettings, count: usize) -> Result<Vec<nic_ports::dpdk::Dp
     config.pool.frames = settings.frames;
     config.neighbours = settings.neighbours.iter().map(|known| (known.ip, known.mac)).collect();
     let queues = queues(count)?;
-    let eal = Eal::start(settings.eal.iter().cloned()).map_err(refused)?;
+    let eal = eal(&settings.eal).map_err(refused)?;
     DpdkDevice::open(&eal, &config, queues).map_err(refused)
+}
+
+/// DPDK's environment, which a process starts once: a second call with the same arguments gets the
+/// one that runs.
+///
+/// # Errors
+/// It does not start, or runs with other arguments.
+#[cfg(feature = "dpdk")]
+pub fn eal(arguments: &[String]) -> Result<nic_ports::dpdk::Eal, nic_ports::dpdk::DpdkError> {
+    use std::sync::Mutex;
+
+    use nic_ports::dpdk::Eal;
+    static RUNNING: Mutex<Option<(Vec<String>, Eal)>> = Mutex::new(None);
+    let mut running = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((with, eal)) = running.as_ref()
+        && with == arguments
+    {
+        return Ok(eal.clone());
+    }
+    let eal = Eal::start(arguments.iter().cloned())?;
+    *running = Some((arguments.to_vec(), eal.clone()));
+    Ok(eal)
 }

@@ -15,6 +15,8 @@ mod open;
 mod ready;
 mod settings;
 
+#[cfg(feature = "dpdk")]
+pub use self::kinds::eal;
 pub use self::open::{Opened, PortFault, PortRefusal, open_all};
 pub use self::ready::ReadyPort;
 pub use self::settings::{Neighbour, PortKind, PortSettings, XdpModeSetting};

@@ -1,0 +1,87 @@
+//! The kinds of ports, and settings for two ends that reach each other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::Result;
+use nic_engine::ports::{PortKind, PortSettings};
+use tempfile::TempDir;
+
+use super::network;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Udp,
+    Uring,
+    Ring,
+    Xdp,
+    Vhost,
+}
+
+/// All of them.
+pub(super) const KINDS: [Kind; 5] = [Kind::Udp, Kind::Uring, Kind::Ring, Kind::Xdp, Kind::Vhost];
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Udp => "udp",
+            Kind::Uring => "uring",
+            Kind::Ring => "ring",
+            Kind::Xdp => "xdp",
+            Kind::Vhost => "vhost",
+        }
+    }
+}
+
+/// Settings of the near and the far end; a ring has none.
+pub(super) struct Wire {
+    pub(super) ends: [PortSettings; 2],
+    /// Where sockets of the devices lie.
+    _folder: Option<TempDir>,
+}
+
+/// Cables and addresses so far.
+static CABLES: AtomicU8 = AtomicU8::new(1);
+
+impl Wire {
+    /// A new one of a kind that is chosen by settings.
+    pub(super) fn new(kind: Kind) -> Result<Wire> {
+        let number = CABLES.fetch_add(1, Ordering::Relaxed);
+        let mut ends = [PortSettings::default(), PortSettings::default()];
+        let mut kept = None;
+        match kind {
+            Kind::Udp | Kind::Ring => {}
+            Kind::Uring => ends.iter_mut().for_each(|end| end.kind = PortKind::Uring),
+            Kind::Xdp => {
+                let cable = network::cable(number)?;
+                for (end, (device, address)) in
+                    ends.iter_mut().zip(cable.devices.into_iter().zip(cable.addresses))
+                {
+                    end.kind = PortKind::Xdp;
+                    end.device = Some(device);
+                    end.address = SocketAddr::from((address, 4791));
+                }
+            }
+            Kind::Vhost => {
+                let folder = tempfile::tempdir()?;
+                let socket: PathBuf = folder.path().join("vhost");
+                let devices = [
+                    format!("net_virtio_user{number},path={},queues=1", socket.display()),
+                    format!("net_vhost{number},iface={},queues=1", socket.display()),
+                ];
+                for (end, (host, device)) in ends.iter_mut().zip((1..).zip(devices)) {
+                    end.kind = PortKind::Dpdk;
+                    end.device = Some(device);
+                    end.address = SocketAddr::from(([10, 98, number, host], 4791));
+                    end.eal = ["--in-memory", "--no-pci", "--single-file-segments"]
+                        .map(str::to_owned)
+                        .to_vec();
+                }
+                kept = Some(folder);
+            }
+        }
+        Ok(Wire { ends, _folder: kept })
+    }
+}
