@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use nic_ports::ring::{RingConfig, RingPort};
 use nic_ports::udp::{UdpConfig, UdpPort};
+use nic_ports::uring::{UringConfig, UringPort};
 use nic_ports::{Burst, Port, Share};
 
 /// Slices are short, so that on a busy machine most of them run undisturbed.
@@ -46,6 +47,11 @@ fn socket() -> UdpSocket {
 fn udp() -> UdpPort {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     UdpPort::bind(UdpConfig::new(address)).expect("the loopback is up")
+}
+
+fn uring() -> UringPort {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    UringPort::bind(UringConfig::new(address)).expect("this process may use io_uring")
 }
 
 /// One turn that sends one packet, as an engine's would.
@@ -110,6 +116,36 @@ fn round_trips() {
             receive(&mut left, &mut burst, 1);
         },
     );
+}
+
+/// The two ports that pass through the same sockets, against each other.
+fn two_ways() {
+    let (mut plain, mut port) = (udp(), uring());
+    let (mut burst, mut other_burst) = (Burst::new(128), Burst::new(128));
+    compare(
+        "udp and uring, empty receive",
+        || {
+            black_box(plain.receive(&mut burst));
+        },
+        || {
+            black_box(port.receive(&mut other_burst));
+        },
+    );
+    let (mut left, mut right) = (udp(), udp());
+    let (mut other_left, mut other_right) = (uring(), uring());
+    for (packets, length) in [(1, 64), (8, 1400), (43, 1400), (64, 64)] {
+        compare(
+            &format!("udp and uring, {packets} x {length} B"),
+            || {
+                send(&mut left, right.local_address(), packets, length);
+                receive(&mut right, &mut burst, packets);
+            },
+            || {
+                send(&mut other_left, other_right.local_address(), packets, length);
+                receive(&mut other_right, &mut other_burst, packets);
+            },
+        );
+    }
 }
 
 fn bursts() {
@@ -228,6 +264,7 @@ fn stream(length: usize) {
 fn main() {
     empty_polls();
     round_trips();
+    two_ways();
     bursts();
     rings();
     [64, 1400].into_iter().for_each(stream);

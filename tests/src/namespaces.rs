@@ -1,11 +1,11 @@
 //! Several hosts on one machine: network namespaces joined by a virtual link.
 //!
-//! A pair of [`Hosts`] has a network of its own, so tests run side by side and traffic never leaves
-//! the machine. It needs root and the `ip` command. The namespaces go when the pair is dropped; what
-//! a test left that was killed is removed by the next that makes a pair.
+//! A pair of [`Hosts`] has a network of its own, so tests run side by side and traffic never
+//! leaves the machine. It needs root and the `ip` command. The namespaces go when the pair is
+//! dropped; what a test left that was killed is removed by the next that makes a pair.
 //!
-//! Processes are started by [`Host::command`]; sockets of the test's own are opened by [`Host::run`]
-//! and stay in the namespace wherever they are used.
+//! Processes are started by [`Host::command`]; sockets of the test's own are opened by
+//! [`Host::run`] and stay in the namespace wherever they are used.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -17,10 +17,10 @@ pub(super) fn own() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let arguments = std::env::args_os().skip(1);
     let error = Command::new("unshare")
-        .args(["--net", "--", "/proc/self/exe"])
-        .args(arguments)
+        .args(["--net", "--"])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
         .env(MARK, "1")
         .exec();
     Err(error).context("unshare cannot be run: sudo apt-get install util-linux")

@@ -31,6 +31,7 @@ impl SocketName {
 
     /// What the kernel wrote elsewhere, as far as there is room.
     #[inline]
+    #[cfg(feature = "uring")]
     pub(crate) fn copied(written: &[u8]) -> Self {
         let mut name = SocketName::EMPTY;
         let length = written.len().min(name.bytes.len());

@@ -1,5 +1,5 @@
-//! Opening a UDP socket as its configuration asks, and what came of it: for every port whose packets
-//! pass through one.
+//! Opening a UDP socket as its configuration asks, and what came of it: for every port whose
+//! packets pass through one.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -70,8 +70,8 @@ impl Opened {
     }
 }
 
-/// Opens the socket. The kernel lets go of a killed process's ring (port `uring`), and of the socket
-/// in it, only after the process has gone: a successor at the same address waits for that.
+/// Opens the socket. The kernel lets go of a killed process's ring (port `uring`), and of the
+/// socket in it, only after the process has gone: a successor at the same address waits for that.
 fn open_patiently(config: &UdpConfig) -> Result<Socket, UdpError> {
     for _ in 0..PATIENCE_MS {
         match Socket::open(config.address, config.socket_buffer_bytes) {

@@ -385,7 +385,9 @@ impl Port for UringPort {
         self.ring.listen();
         self.incoming.arm(&mut self.ring);
         self.enter();
-        let has_work = self.incoming.has_undelivered() || !self.incoming.is_armed();
+        // What the kernel has not taken, for want of memory, nobody would come back for.
+        let is_complete = self.incoming.is_armed() && !self.ring.has_pushed();
+        let has_work = self.incoming.has_undelivered() || !is_complete;
         if has_work {
             self.ring.stop_listening();
         }
