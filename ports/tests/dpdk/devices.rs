@@ -28,9 +28,12 @@ pub fn with_huge_pages() -> bool {
 /// The EAL of this process.
 pub fn eal() -> &'static Eal {
     EAL.get_or_init(|| {
-        let mut arguments = vec!["--in-memory", "--no-pci", "--single-file-segments"];
-        if !with_huge_pages() {
-            arguments.extend(["--no-huge", "-m", "256"]);
+        let mut arguments = vec!["--no-pci"];
+        match with_huge_pages() {
+            // Taken at once: were it to grow, the two ends of a pair, which live in one process
+            // only here, would wait for each other.
+            true => arguments.extend(["--in-memory", "--single-file-segments", "-m", "384"]),
+            false => arguments.extend(["--no-shconf", "--no-huge", "-m", "256"]),
         }
         Eal::start(arguments).unwrap_or_else(|error| panic!("{error}"))
     })
@@ -110,7 +113,7 @@ pub fn vhost_pair(family: Address, swapped: bool) -> Pair<DpdkPort> {
 pub fn memif_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |role: &str, mac: &str| {
-        format!("net_memif{role}{number},role={role},id=0,socket=@nic-{number},mac={mac}")
+        format!("net_memif{role}{number},role={role},id=0,socket=nic-{number},mac={mac}")
     };
     let mut pair = pair(family, [&device("server", MAC_A), &device("client", MAC_B)]);
     pair.peer_lost = |port| until_link(port, false);
@@ -120,11 +123,14 @@ pub fn memif_pair(family: Address) -> Pair<DpdkPort> {
 pub fn af_packet_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |name: &str| format!("net_af_packet{number}{name},iface={name}");
-    pair(family, [&device("a"), &device("b")])
+    pair(family, [&device("va"), &device("vb")])
 }
 
 pub fn af_xdp_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |name: &str| format!("net_af_xdp{number}{name},iface={name},busy_budget=0");
-    pair(family, [&device("a"), &device("b")])
+    let mut pair = pair(family, [&device("va"), &device("vb")]);
+    // Idle turns, after which it looks for frames that the driver holds.
+    pair.peer_lost = |port| (0..10_000).for_each(|_| port.transmit());
+    pair
 }
