@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nic_ports::dpdk::{DpdkConfig, DpdkDevice, DpdkPort, Eal};
-use nic_ports::{MacAddress, PoolConfig};
+use nic_ports::{MacAddress, PoolConfig, Port};
 
 use crate::harness::Pair;
 use crate::network::{MAC_A, MAC_B, unique};
@@ -87,10 +87,12 @@ pub fn until_link(port: &DpdkPort, up: bool) {
 /// A pair of devices with these arguments, the first opened first.
 fn pair(family: Address, devices: [&str; 2]) -> Pair<DpdkPort> {
     let [left, right] = family.pair();
-    let left_port = open(&config(devices[0], left, &[(right.ip(), MAC_B)]));
-    let right_port = open(&config(devices[1], right, &[(left.ip(), MAC_A)]));
+    let mut left_port = open(&config(devices[0], left, &[(right.ip(), MAC_B)]));
+    let mut right_port = open(&config(devices[1], right, &[(left.ip(), MAC_A)]));
     until_link(&left_port, true);
     until_link(&right_port, true);
+    // A memif client hands its server buffers when it looks for the first time.
+    assert!(left_port.prepare_wait() && right_port.prepare_wait());
     let mut pair = Pair::new(left_port, right_port, None);
     pair.pass_time = Box::new(std::thread::yield_now);
     pair

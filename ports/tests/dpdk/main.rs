@@ -13,7 +13,10 @@ mod harness;
 mod suite;
 
 mod devices;
+mod kernel_peer;
 mod network;
+mod pairs;
+mod peer_death;
 
 use std::process::Command;
 
