@@ -79,7 +79,11 @@ pub fn open(config: &DpdkConfig) -> DpdkPort {
 pub fn until_link(port: &DpdkPort, up: bool) {
     let begun = Instant::now();
     while port.link_is_up() != up {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the link does not follow");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the link is not {}",
+            if up { "up" } else { "down" }
+        );
         std::thread::yield_now();
     }
 }

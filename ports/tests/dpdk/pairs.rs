@@ -97,7 +97,7 @@ fn what_cannot_be_opened_says_why() {
     let address = Address::V4.pair()[0];
     let missing = open(&config("0000:ff:1f.7", address, &[]), 1);
     assert!(matches!(missing, Err(DpdkError::NoDevice { .. })), "{missing:?}");
-    let wrong = open(&config("net_vhost77,iface=", address, &[]), 1);
+    let wrong = open(&config("net_vhost77", address, &[]), 1);
     assert!(matches!(wrong, Err(DpdkError::NoDevice { .. })), "{wrong:?}");
     let number = unique().replace('-', "");
     let device = format!("net_memif{number},role=server,socket=nic-{number}");

@@ -82,11 +82,13 @@ fn echo(port: &mut DpdkPort, number: usize) {
     }
 }
 
-/// Opens a device, which its peer is there for or will be, and has the peer killed several times.
-fn survive(device: &str, peers: &str) {
-    let mut peer = Peer::start(peers);
+/// Opens a device and has its peer killed several times. A server of virtio_user opens only when
+/// its peer is there, a client of it only when its server is.
+fn survive(device: &str, peers: &str, peer_first: bool) {
+    let mut early = peer_first.then(|| Peer::start(peers));
     let us = Address::V4.pair();
     let mut port = open(&config(device, us[0], &[(us[1].ip(), MAC_B)]));
+    let mut peer = early.take().unwrap_or_else(|| Peer::start(peers));
     let free = port.available(Share::Reply);
     for round in 0..3 {
         until_link(&port, true);
@@ -123,6 +125,7 @@ fn vhost_survives_its_virtio_user() {
     survive(
         &format!("net_vhost{number},iface={path},queues=1"),
         &format!("net_virtio_user0,path={path},queues=1"),
+        false,
     );
 }
 
@@ -135,6 +138,7 @@ fn virtio_user_survives_its_vhost() {
     survive(
         &format!("net_virtio_user{number},path={path},queues=1,server=1"),
         &format!("net_vhost0,iface={path},queues=1,client=1"),
+        true,
     );
     let _ = std::fs::remove_file(path);
 }
