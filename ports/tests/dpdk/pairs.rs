@@ -99,8 +99,7 @@ fn what_cannot_be_opened_says_why() {
     assert!(matches!(missing, Err(DpdkError::NoDevice { .. })), "{missing:?}");
     let wrong = open(&config("net_vhost77", address, &[]), 1);
     assert!(matches!(wrong, Err(DpdkError::NoDevice { .. })), "{wrong:?}");
-    let number = unique().replace('-', "");
-    let device = format!("net_memif{number},role=server,socket=nic-{number}");
+    let [device, _] = vhost_devices();
     let many = open(&config(&device, address, &[]), 300);
     assert!(matches!(many, Err(DpdkError::Queues { expected: 300, .. })), "{many:?}");
     let mut far = config(&device, address, &[]);
