@@ -53,7 +53,10 @@ impl DpdkDevice {
         for queue in 0..queues {
             tables.push(device.set_queue_up(queue, config, traits)?);
         }
-        device.step("starting it", |port| unsafe { sys::start_device(port) })?;
+        device.step("starting it", |port| {
+            // SAFETY: the device is configured, and all its queues are set up.
+            unsafe { sys::start_device(port) }
+        })?;
         let steering = device.steer(config, queues);
         device.watch = Some(Watch::start(device.port, Arc::clone(&neighbours))?);
         // SAFETY: the device is open.

@@ -25,8 +25,9 @@ pub struct Eal {
 }
 
 impl Eal {
-    /// Starts EAL with these arguments, such as `--in-memory --no-pci`, and without huge pages
-    /// `--no-huge -m 256`. `--single-file-segments` is wanted by net_virtio_user.
+    /// Starts EAL with these arguments: `--in-memory` with huge pages, `--no-shconf --no-huge -m
+    /// 256` without, `--no-pci` if there are only virtual devices. net_virtio_user wants
+    /// `--single-file-segments` where there are huge pages.
     ///
     /// It pins no thread of the caller's and starts none that polls: unless the arguments say
     /// otherwise (`-l`, `-c`, `--lcores`), EAL has one logical core, whose thread ends at once.

@@ -28,9 +28,9 @@ pub enum DpdkError {
     },
     /// EAL did not start. What it said names the reason.
     #[error(
-        "EAL did not start with {arguments:?}: {source}; it said: {said}; without huge pages \
-         (`sysctl vm.nr_hugepages=512`) it wants `--no-huge -m 256`, without devices of its own \
-         `--no-pci`, and without /var/run/dpdk `--in-memory`"
+        "EAL did not start with {arguments:?}: {source}; it said: {said}; with huge pages \
+         (`sysctl vm.nr_hugepages=512`) it wants `--in-memory`, without them `--no-shconf \
+         --no-huge -m 256`, and without physical devices `--no-pci`"
     )]
     Start {
         /// What it was started with.

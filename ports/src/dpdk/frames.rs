@@ -129,8 +129,8 @@ impl FrameTable {
             return None;
         }
         self.ledger.begin_transmission(frame);
-        // SAFETY: the mbuf is ours; it is told again what it was told before.
         let ip_bytes = header.summed_by_device(self.device_sums);
+        // SAFETY: the mbuf is ours; it is told again what it was told before.
         unsafe { sys::stage(mbuf, headers, length as u16, ip_bytes, 1) };
         Some(mbuf)
     }

@@ -12,7 +12,7 @@ use super::DpdkError;
 pub struct DpdkProbe {
     /// The library's name and version.
     pub version: String,
-    /// Free huge pages of 2 MiB. Without any, EAL wants `--no-huge -m 256`; `sysctl
+    /// Free huge pages of 2 MiB. Without any, EAL wants `--no-shconf --no-huge -m 256`; `sysctl
     /// vm.nr_hugepages=512` makes some.
     pub huge_pages_free: u64,
     /// Free huge pages of 1 GiB.
@@ -35,8 +35,8 @@ pub fn probe() -> Result<DpdkProbe, DpdkError> {
     let mut notes = Vec::new();
     if huge_pages_free == 0 && giant_pages_free == 0 {
         notes.push(
-            "no huge page is free: `sysctl vm.nr_hugepages=512`, or EAL's --no-huge -m 256 \
-             (virtual devices only)"
+            "no huge page is free: `sysctl vm.nr_hugepages=512`, or EAL's --no-shconf \
+             --no-huge -m 256 (virtual devices only)"
                 .to_owned(),
         );
     }
@@ -44,7 +44,7 @@ pub fn probe() -> Result<DpdkProbe, DpdkError> {
         notes.push(
             "not root: physical devices, net_af_packet, net_af_xdp and net_tap need CAP_NET_RAW, \
              CAP_NET_ADMIN and CAP_IPC_LOCK; net_memif, net_vhost and net_virtio_user need none \
-             with --in-memory --no-huge"
+             with --no-shconf --no-huge"
                 .to_owned(),
         );
     }

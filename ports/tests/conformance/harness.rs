@@ -147,7 +147,7 @@ fn receive<P: Port>(port: &mut P, burst: &mut Burst, pass_time: &mut dyn FnMut()
         }
         port.end_wait();
     }
-    panic!("no packet arrives");
+    panic!("no packet arrives: {:?}", port.counters());
 }
 
 fn expect<P: Port>(

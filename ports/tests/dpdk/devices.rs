@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nic_ports::dpdk::{DpdkConfig, DpdkDevice, DpdkPort, Eal};
-use nic_ports::{MacAddress, PoolConfig};
+use nic_ports::{MacAddress, PoolConfig, Port};
 
 use crate::harness::Pair;
 use crate::network::{MAC_A, MAC_B, unique};
@@ -28,9 +28,12 @@ pub fn with_huge_pages() -> bool {
 /// The EAL of this process.
 pub fn eal() -> &'static Eal {
     EAL.get_or_init(|| {
-        let mut arguments = vec!["--in-memory", "--no-pci", "--single-file-segments"];
-        if !with_huge_pages() {
-            arguments.extend(["--no-huge", "-m", "256"]);
+        let mut arguments = vec!["--no-pci"];
+        match with_huge_pages() {
+            // Taken at once: were it to grow, the two ends of a pair, which live in one process
+            // only here, would wait for each other.
+            true => arguments.extend(["--in-memory", "--single-file-segments", "-m", "384"]),
+            false => arguments.extend(["--no-shconf", "--no-huge", "-m", "256"]),
         }
         Eal::start(arguments).unwrap_or_else(|error| panic!("{error}"))
     })
@@ -76,7 +79,11 @@ pub fn open(config: &DpdkConfig) -> DpdkPort {
 pub fn until_link(port: &DpdkPort, up: bool) {
     let begun = Instant::now();
     while port.link_is_up() != up {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the link does not follow");
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the link is not {}",
+            if up { "up" } else { "down" }
+        );
         std::thread::yield_now();
     }
 }
@@ -84,10 +91,12 @@ pub fn until_link(port: &DpdkPort, up: bool) {
 /// A pair of devices with these arguments, the first opened first.
 fn pair(family: Address, devices: [&str; 2]) -> Pair<DpdkPort> {
     let [left, right] = family.pair();
-    let left_port = open(&config(devices[0], left, &[(right.ip(), MAC_B)]));
-    let right_port = open(&config(devices[1], right, &[(left.ip(), MAC_A)]));
+    let mut left_port = open(&config(devices[0], left, &[(right.ip(), MAC_B)]));
+    let mut right_port = open(&config(devices[1], right, &[(left.ip(), MAC_A)]));
     until_link(&left_port, true);
     until_link(&right_port, true);
+    // A memif client hands its server buffers when it looks for the first time.
+    assert!(left_port.prepare_wait() && right_port.prepare_wait());
     let mut pair = Pair::new(left_port, right_port, None);
     pair.pass_time = Box::new(std::thread::yield_now);
     pair
@@ -110,7 +119,7 @@ pub fn vhost_pair(family: Address, swapped: bool) -> Pair<DpdkPort> {
 pub fn memif_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |role: &str, mac: &str| {
-        format!("net_memif{role}{number},role={role},id=0,socket=@nic-{number},mac={mac}")
+        format!("net_memif{role}{number},role={role},id=0,socket=nic-{number},mac={mac}")
     };
     let mut pair = pair(family, [&device("server", MAC_A), &device("client", MAC_B)]);
     pair.peer_lost = |port| until_link(port, false);
@@ -120,11 +129,14 @@ pub fn memif_pair(family: Address) -> Pair<DpdkPort> {
 pub fn af_packet_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |name: &str| format!("net_af_packet{number}{name},iface={name}");
-    pair(family, [&device("a"), &device("b")])
+    pair(family, [&device("va"), &device("vb")])
 }
 
 pub fn af_xdp_pair(family: Address) -> Pair<DpdkPort> {
     let number = unique().replace('-', "");
     let device = |name: &str| format!("net_af_xdp{number}{name},iface={name},busy_budget=0");
-    pair(family, [&device("a"), &device("b")])
+    let mut pair = pair(family, [&device("va"), &device("vb")]);
+    // Idle turns, after which it looks for frames that the driver holds.
+    pair.peer_lost = |port| (0..10_000).for_each(|_| port.transmit());
+    pair
 }

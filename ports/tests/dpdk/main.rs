@@ -13,7 +13,10 @@ mod harness;
 mod suite;
 
 mod devices;
+mod kernel_peer;
 mod network;
+mod pairs;
+mod peer_death;
 
 use std::process::Command;
 
@@ -55,8 +58,14 @@ fn af_packet() {
 fn af_xdp() {
     let _alone = alone();
     let namespace = network::Namespace::new();
-    network::join(&namespace, &namespace, 1500);
-    namespace.within(|| suite::run(|| af_xdp_pair(Address::V4)));
+    namespace.within(|| {
+        suite::run(|| {
+            // net_af_xdp does not open a device a second time in one process.
+            namespace.unjoin();
+            network::join(&namespace, &namespace, 1500);
+            af_xdp_pair(Address::V4)
+        });
+    });
 }
 
 /// Pages of 2 MiB that the test with huge pages asks for.

@@ -56,6 +56,12 @@ impl Namespace {
         said
     }
 
+    /// Removes the link that begins within, if there is one.
+    pub fn unjoin(&self) {
+        let words = ["-n", &self.name, "link", "del", "va"];
+        let _ = Command::new("ip").args(words).output().expect("iproute2 is there");
+    }
+
     /// Does something in a thread that has moved within.
     pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
@@ -76,13 +82,13 @@ impl Drop for Namespace {
     }
 }
 
-/// Joins two namespaces, or one with itself, by a link whose ends are `a` and `b`.
+/// Joins two namespaces, or one with itself, by a link whose ends are `va` and `vb`.
 pub fn join(left: &Namespace, right: &Namespace, mtu: u16) {
-    left.ip(&format!("link add a mtu {mtu} type veth peer name b mtu {mtu}"));
+    left.ip(&format!("link add name va mtu {mtu} type veth peer name vb mtu {mtu}"));
     if left.name != right.name {
-        left.ip(&format!("link set b netns {}", right.name));
+        left.ip(&format!("link set vb netns {}", right.name));
     }
-    for (namespace, device, mac) in [(left, "a", MAC_A), (right, "b", MAC_B)] {
+    for (namespace, device, mac) in [(left, "va", MAC_A), (right, "vb", MAC_B)] {
         namespace.ip(&format!("link set {device} address {mac}"));
         namespace.ip(&format!("link set {device} up"));
     }

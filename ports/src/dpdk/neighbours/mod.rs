@@ -58,7 +58,7 @@ impl Neighbours {
     /// what has become old is asked for.
     pub(super) fn tick(&self) {
         let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
-        if now % (TICKS_FRESH / 2) == 0 {
+        if now.is_multiple_of(TICKS_FRESH / 2) {
             self.change();
         }
     }

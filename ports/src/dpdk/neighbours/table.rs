@@ -85,7 +85,8 @@ impl Table {
     /// Notes what a neighbour told. Only those that were asked for, or that want something of us,
     /// get an entry by it. True: something else was known before.
     pub(super) fn learn(&mut self, ip: IpAddr, mac: MacAddress, insert: bool, now: u64) -> bool {
-        if !self.entries.contains_key(&ip) && !(insert && self.add(ip, now)) {
+        let has_entry = self.entries.contains_key(&ip) || insert && self.add(ip, now);
+        if !has_entry {
             return false;
         }
         let Some(entry) = self.entries.get_mut(&ip) else { return false };
