@@ -55,14 +55,15 @@ pub fn receive(port: &mut XdpPort) -> Option<(SocketAddr, Vec<u8>)> {
     packet
 }
 
-/// Sleeps until there is something to receive, for a moment at most.
-pub fn pause(port: &mut XdpPort) {
-    if port.prepare_wait()
-        && let Some(descriptor) = port.wait_descriptor()
-    {
-        wait_any(&[descriptor], Some(Duration::from_millis(20))).unwrap();
+/// Sleeps until there is something to receive, for a moment at most. Whether there is.
+pub fn pause(port: &mut XdpPort) -> bool {
+    let mut is_there = !port.prepare_wait();
+    if let (false, Some(descriptor)) = (is_there, port.wait_descriptor()) {
+        let ready = wait_any(&[descriptor], Some(Duration::from_millis(20))).unwrap();
+        is_there = !ready.is_empty();
     }
     port.end_wait();
+    is_there
 }
 
 /// What a kernel's socket receives next, if it does for a moment.

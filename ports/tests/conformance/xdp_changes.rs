@@ -153,11 +153,10 @@ fn xdp_leaves_nothing_behind_when_its_process_is_killed() {
     let peer = lab.hosts[1].enter(|| UdpSocket::bind(to)).unwrap();
     for mode in [XdpMode::Generic, XdpMode::Native, XdpMode::Native, XdpMode::Generic] {
         let mut child = spawn(&lab, mode);
-        assert!(lab.hosts[0].ip(&format!("link show {DEVICE}")).contains("xdp"));
+        assert!(lab.hosts[0].has_program());
         child.kill().unwrap();
         child.wait().unwrap();
-        let shown = lab.hosts[0].ip(&format!("link show {DEVICE}"));
-        assert!(!shown.contains("xdp"), "{shown}");
+        lab.hosts[0].assert_no_program();
         let mut port = open(&lab.hosts[0], &config(&lab::ipv4(1), mode));
         exchange(&mut port, &peer);
     }
