@@ -1,9 +1,10 @@
 //! What else is on an AF_XDP port's network: the kernel's sockets, gateways, several queues.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
+use nic_ports::udp::{UdpConfig, UdpPort};
 use nic_ports::xdp::{XdpMode, XdpPort};
 use nic_ports::{Burst, Port};
 use rustix::net::{
@@ -11,7 +12,7 @@ use rustix::net::{
     socket_with,
 };
 
-use crate::harness::submit;
+use crate::harness::{contents, submit};
 use crate::lab::{self, DEVICE, Linked, Namespace};
 use crate::xdp::{config, heard, open, pause, receive, send_until};
 
@@ -107,11 +108,25 @@ fn xdp_leaves_foreign_traffic_to_the_kernel() {
             stranger.send_to(b"for engines", here).unwrap();
             let from = stranger.local_addr().unwrap();
             assert_eq!(receive(&mut port), Some((from, b"for engines".to_vec())));
+            assert!(reassembled(one) > 0, "the kernel has put the pieces together");
             let counters = port.counters();
             assert_eq!((counters.received_packets, counters.receive_foreign), (1, 0));
             assert_eq!(counters.receive_truncated, 0);
         }
     }
+}
+
+/// How many datagrams the kernel of a host has put together from pieces.
+fn reassembled(host: &Namespace) -> u64 {
+    let words =
+        |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    let ipv4 = host.run("cat", "/proc/net/snmp");
+    let mut rows = ipv4.lines().filter(|line| line.starts_with("Ip:")).map(words);
+    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+    let place = names.iter().position(|name| name == "ReasmOKs").unwrap();
+    let ipv6 = host.run("cat", "/proc/net/snmp6");
+    let row = ipv6.lines().find(|line| line.starts_with("Ip6ReasmOKs")).map(words).unwrap();
+    values[place].parse::<u64>().unwrap() + row[1].parse::<u64>().unwrap()
 }
 
 /// An echo request and its reply; the kernel of the other host answers.
@@ -249,4 +264,70 @@ fn xdp_counts_what_the_kernel_drops() {
         peer.send_to(&[7; 100], port.local_address()).unwrap();
         assert_eq!(receive(&mut port).unwrap().1, [7; 100]);
     }
+}
+
+/// Bursts both ways between the two kinds of ports, the one with all its offloads.
+#[test]
+#[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
+fn xdp_interoperates_with_udp() {
+    for mode in MODES {
+        for ip in [lab::ipv4, lab::ipv6] {
+            let lab = Linked::new(1);
+            let [one, two] = &lab.hosts;
+            if mode == XdpMode::Generic {
+                // A virtual link carries whole runs, which no chunk holds; before a program in the
+                // driver the kernel cuts them by itself.
+                two.run("ethtool", &format!("-K {DEVICE} tx-udp-segmentation off"));
+            }
+            let mut left = open(one, &config(&ip(1), mode));
+            let udp = UdpConfig::new(lab::address(&ip(2), 7000));
+            let mut right = two.enter(|| UdpPort::bind(udp)).unwrap();
+            assert!(right.capabilities().coalescing, "{}", right.capabilities());
+            let (here, there) = (left.local_address(), right.local_address());
+            let first = contents(99, 64);
+            let mut burst = Burst::new(64);
+            send_until(&mut left, there, &first, || {
+                let ready = nic_shm::wait_any(&[right.wait_descriptor().unwrap()], MOMENT);
+                !ready.unwrap().is_empty() && right.receive(&mut burst) > 0
+            });
+            right.release_burst(&mut burst);
+            let packets: Vec<_> = (0..40).map(|number| contents(number, 1200)).collect();
+            for _ in 0..5 {
+                exchange_burst(&mut left, &mut right, there, &packets);
+                exchange_burst(&mut right, &mut left, here, &packets);
+            }
+            assert_eq!(left.counters().receive_overruns, 0);
+        }
+    }
+}
+
+const MOMENT: Option<std::time::Duration> = Some(std::time::Duration::from_millis(20));
+
+/// Sends packets in one transmit and sees that they arrive in order.
+fn exchange_burst(from: &mut dyn Port, at: &mut dyn Port, to: SocketAddr, packets: &[Vec<u8>]) {
+    for packet in packets {
+        let frame = from.allocate(nic_ports::Share::Reply).unwrap();
+        from.bytes_mut(frame)[..packet.len()].copy_from_slice(packet);
+        from.submit(frame, packet.len(), to);
+        from.release(frame);
+    }
+    from.transmit();
+    let mut burst = Burst::new(64);
+    let mut received = Vec::new();
+    for _ in 0..100 {
+        at.receive(&mut burst);
+        received.extend(burst.views().iter().map(|view| at.view(view).to_vec()));
+        at.release_burst(&mut burst);
+        if received.len() >= packets.len() {
+            break;
+        }
+        if at.prepare_wait() {
+            nic_shm::wait_any(&[at.wait_descriptor().unwrap()], MOMENT).unwrap();
+        }
+        at.end_wait();
+    }
+    from.transmit();
+    // Neighbours may have sent what the first packet waited for twice.
+    received.retain(|packet| packet.len() != 64);
+    assert!(received == packets, "{} of {} packets", received.len(), packets.len());
 }
