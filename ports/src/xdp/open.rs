@@ -30,6 +30,14 @@ pub(super) fn open_parts(config: &XdpConfig, count: u32) -> Result<Vec<XdpParts>
     let memories = (0..count).map(|_| shape.create(config.pages)).collect::<Result<Vec<_>, _>>()?;
     let mut reasons = remarks(config, count, &claims[0], [&device, &network]);
     let opened = open_some_mode(config, &device, shape, &memories, &mut reasons)?;
+    if opened.mode == XdpMode::Generic && device.is_veth {
+        reasons.push(Cow::from(format!(
+            "runs of packets that a peer's kernel would leave to its device to cut (GSO) arrive \
+             whole over {} and are dropped; `ethtool -K PEER tx-udp-segmentation off` at its other \
+             end",
+            device.name
+        )));
+    }
     let parts = opened.sockets.into_iter().zip(memories).zip(claims).zip(0..);
     parts
         .map(|(((socket, memory), claim), number)| {
