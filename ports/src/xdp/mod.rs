@@ -131,6 +131,9 @@ impl XdpPort {
     /// locked memory that lets it have its own. May take some seconds, if a predecessor that was
     /// killed has not been tidied up behind.
     ///
+    /// Starts a thread that watches routes and neighbours while there are ports. It inherits the
+    /// caller's cores, so open ports before pinning their threads.
+    ///
     /// # Errors
     /// See [`XdpError`]: a privilege that is missing, a device, an address or a mode that cannot
     /// be had, or another owner.
@@ -138,6 +141,15 @@ impl XdpPort {
         let mut parts = open::open_parts(config, 1)?;
         let only = parts.pop().expect("one part was asked for");
         XdpPort::from_parts(only)
+    }
+
+    /// Says whether a port could be opened, without touching the device or taking the address:
+    /// privileges, memory, kernel, device and address are looked at, modes are not.
+    ///
+    /// # Errors
+    /// As for [`XdpPort::open`].
+    pub fn probe(config: &XdpConfig) -> Result<(), XdpError> {
+        open::probe(config)
     }
 
     /// Opens ports for `count` engines on consecutive queues of one device. Port `i` has queue

@@ -204,15 +204,11 @@ impl XdpPort {
     fn after_failure(&mut self, error: Errno, waiting_before: u32) -> bool {
         let progress = self.transmit.unconsumed() != waiting_before;
         match error {
-            // The device is switched off; the packets wait for it.
-            Errno::NETDOWN => {
+            // The device is switched off, or being set up anew; the packets wait for it. Should it
+            // be gone, the watcher will say so.
+            Errno::NETDOWN | Errno::NXIO => {
                 self.is_down = true;
                 self.counters.transmit_blocked += 1;
-                false
-            }
-            // The socket is bound to nothing any more.
-            Errno::NXIO | Errno::NODEV => {
-                self.lose_device();
                 false
             }
             // It took a packet and the device did not: no carrier, or a full queue.

@@ -82,6 +82,13 @@ fn xdp_follows_changes_of_the_link() {
     until(&mut port, |port| port.capabilities().packet_bytes_max == 1372);
     one.ip(&format!("link set {DEVICE} mtu 3000"));
     until(&mut port, |port| port.capabilities().packet_bytes_max == 2048);
+    // A neighbour in use is confirmed before the kernel forgets it.
+    let hop = lab::ipv4(2);
+    let state = || one.ip(&format!("neighbour show {hop}"));
+    let mac = two.ip(&format!("-brief link show {DEVICE}"));
+    let mac = mac.split_whitespace().find(|word| word.matches(':').count() == 5).unwrap();
+    one.ip(&format!("neighbour replace {hop} lladdr {mac} dev {DEVICE} nud stale"));
+    assert!((0..500).any(|_| !state().contains("STALE")), "{}", state());
     // Either side becomes another on the link.
     for host in [one, two] {
         host.ip(&format!("link set {DEVICE} address 02:00:00:00:77:01"));
