@@ -10,7 +10,7 @@ use nic_ports::{Port, PortFault, Share};
 
 use crate::harness::submit;
 use crate::lab::{self, DEVICE, Linked};
-use crate::xdp::{config, heard, open, pause, receive, send_until};
+use crate::xdp::{config, expect, heard, open, pause, receive, send_until};
 
 /// A port on the first host, and a kernel's socket on the second.
 fn port_and_peer(mode: XdpMode) -> (Linked, XdpPort, UdpSocket) {
@@ -28,7 +28,7 @@ fn exchange(port: &mut XdpPort, peer: &UdpSocket) {
     send_until(port, there, b"there", || heard(peer).is_some_and(|(_, bytes)| bytes == b"there"));
     while receive(port).is_some() {}
     peer.send_to(b"back", port.local_address()).unwrap();
-    assert_eq!(receive(port), Some((there, b"back".to_vec())));
+    assert_eq!(expect(port), (there, b"back".to_vec()));
 }
 
 /// Lets time pass until something holds.

@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::harness::submit;
 use crate::lab::{self, DEVICE, Linked, Namespace};
-use crate::xdp::{config, heard, open, receive, send_until};
+use crate::xdp::{config, expect, expect_heard, heard, open, send_until};
 
 fn refused(host: &Namespace, config: &XdpConfig) -> XdpError {
     host.enter(|| XdpPort::open(config).err()).expect("it must be refused")
@@ -200,10 +200,10 @@ fn xdp_runs_unprivileged_from_what_a_launcher_opened() {
             for round in 0..1000u16 {
                 let packet = round.to_le_bytes();
                 peer.send_to(&packet, port.local_address()).unwrap();
-                assert_eq!(receive(&mut port), Some((to, packet.to_vec())));
+                assert_eq!(expect(&mut port), (to, packet.to_vec()));
                 submit(&mut port, to, &packet);
                 port.transmit();
-                assert_eq!(heard(&peer), Some((port.local_address(), packet.to_vec())));
+                assert_eq!(expect_heard(&peer), (port.local_address(), packet.to_vec()));
             }
         });
         one.assert_no_program();
