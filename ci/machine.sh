@@ -89,6 +89,8 @@ provide_toolchain() {
     if ! $quick; then
         need_package setpriv util-linux
         need_package ps procps
+        need_package ip iproute2
+        need_package ethtool ethtool
         need_package jq jq
         need_package prometheus prometheus
     fi

@@ -67,6 +67,8 @@ port_counters! {
     empty_polls,
     /// Polls that could not receive because all buffers were held by unreleased bursts.
     receive_starved,
+    /// Packets that the kernel dropped because the port had no free buffer; told within moments.
+    receive_overruns,
     /// Errors that the network reported on receiving, such as ICMP messages of dead peers.
     receive_errors,
     /// Packets dropped because they were cut off.

@@ -31,6 +31,15 @@ pub(super) struct Instruction {
 
 const _: () = assert!(size_of::<Instruction>() == 8);
 
+#[cfg(test)]
+impl Instruction {
+    /// Code, destination, source, offset and immediate.
+    pub(super) fn parts(self) -> (u8, usize, usize, i16, i32) {
+        let (to, from) = (self.registers & 0xf, self.registers >> 4);
+        (self.code, to.into(), from.into(), self.offset, self.immediate)
+    }
+}
+
 /// How much a load reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Size {

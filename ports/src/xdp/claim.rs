@@ -7,13 +7,14 @@
 
 use std::ffi::CString;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::XdpError;
 use super::neighbours::Link;
+use super::socket::patiently;
 
 /// Claims a UDP port on the device that has its address.
 pub(super) fn claim(mut address: SocketAddr, network: &Link) -> Result<OwnedFd, XdpError> {
@@ -33,19 +34,20 @@ pub(super) fn claim(mut address: SocketAddr, network: &Link) -> Result<OwnedFd, 
     }
     // The kernel makes it the least that it allows.
     sockopt::set_socket_recv_buffer_size(&socket, 0).map_err(XdpError::system("SO_RCVBUF"))?;
-    net::bind(&socket, &address).map_err(|error| match error {
-        Errno::ADDRINUSE => XdpError::AddressInUse { address },
-        Errno::ACCESS | Errno::PERM => XdpError::Privilege {
+    patiently(|| Ok(net::bind(&socket, &address)?)).map_err(|error| match Errno::from_io_error(
+        &error,
+    ) {
+        Some(Errno::ADDRINUSE) => XdpError::AddressInUse { address },
+        Some(Errno::ACCESS | Errno::PERM) => XdpError::Privilege {
             step: "a UDP port below 1024",
             capabilities: "CAP_NET_BIND_SERVICE",
         },
-        Errno::ADDRNOTAVAIL => {
+        Some(Errno::ADDRNOTAVAIL) => {
             XdpError::NotOnDevice { address: address.ip(), device: network.name.clone() }
         }
-        _ => XdpError::System { step: "bind(2) of a UDP socket", source: error.into() },
+        _ => XdpError::System { step: "bind(2) of a UDP socket", source: error },
     })?;
-    use_device(rustix::fd::AsFd::as_fd(&socket), &network.name)
-        .map_err(XdpError::system("SO_BINDTODEVICE"))?;
+    use_device(socket.as_fd(), &network.name).map_err(XdpError::system("SO_BINDTODEVICE"))?;
     Ok(socket)
 }
 

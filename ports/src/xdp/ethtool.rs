@@ -35,11 +35,13 @@ fn ask(socket: BorrowedFd<'_>, device: &str, command: u32) -> Option<[u32; 8]> {
         return None;
     }
     for (to, from) in question.ifr_name.iter_mut().zip(device.bytes()) {
-        *to = from.cast_signed();
+        // Signed or not, as the processor has it.
+        *to = from as libc::c_char;
     }
     let mut request = Request { command, ..Request::default() };
     question.ifr_ifru.ifru_data = (&raw mut request).cast();
     // SAFETY: the name ends, and the data are as long as the longer of the two commands writes.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut question) };
+    let answer =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut question) };
     (answer == 0).then_some(request.words)
 }

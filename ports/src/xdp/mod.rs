@@ -48,13 +48,15 @@ mod umem;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use nic_shm::Pages;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::XdpError;
-use self::neighbours::{Watched, Watcher};
+use self::neighbours::{Watched, WatchedPort, Watcher};
 pub use self::parts::{XdpDescription, XdpParts};
+use self::port::Half;
 pub use self::port::XdpPort;
 use crate::PoolConfig;
 
@@ -129,6 +131,9 @@ impl XdpPort {
     /// locked memory that lets it have its own. May take some seconds, if a predecessor that was
     /// killed has not been tidied up behind.
     ///
+    /// Starts a thread that watches routes and neighbours while there are ports. It inherits the
+    /// caller's cores, so open ports before pinning their threads.
+    ///
     /// # Errors
     /// See [`XdpError`]: a privilege that is missing, a device, an address or a mode that cannot
     /// be had, or another owner.
@@ -136,6 +141,15 @@ impl XdpPort {
         let mut parts = open::open_parts(config, 1)?;
         let only = parts.pop().expect("one part was asked for");
         XdpPort::from_parts(only)
+    }
+
+    /// Says whether a port could be opened, without touching the device or taking the address:
+    /// privileges, memory, kernel, device and address are looked at, modes are not.
+    ///
+    /// # Errors
+    /// As for [`XdpPort::open`].
+    pub fn probe(config: &XdpConfig) -> Result<(), XdpError> {
+        open::probe(config)
     }
 
     /// Opens ports for `count` engines on consecutive queues of one device. Port `i` has queue
@@ -178,13 +192,17 @@ impl XdpPort {
             network: first.description.network_index,
             address: first.description.address.ip(),
         };
-        let claims = parts
-            .iter()
-            .map(|parts| parts.claim.try_clone())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(XdpError::system("dup(2)"))?;
-        let books = Watcher::start(watched, claims)
+        let (halves, watched_ports): (Vec<_>, Vec<_>) = parts.into_iter().map(part).unzip();
+        let books = Watcher::start(watched, watched_ports)
             .map_err(XdpError::system("watching routes and neighbours"))?;
-        parts.into_iter().zip(books).map(|(parts, book)| XdpPort::join(parts, book)).collect()
+        halves.into_iter().zip(books).map(|(half, book)| XdpPort::join(half, book)).collect()
     }
+}
+
+/// Parts what the port works with from what its watcher does.
+fn part(parts: XdpParts) -> (Half, WatchedPort) {
+    let XdpParts { description, socket, memory, link, claim } = parts;
+    let socket = Arc::new(socket);
+    let watched = WatchedPort { claim, socket: Arc::downgrade(&socket) };
+    (Half { description, socket, memory, link }, watched)
 }

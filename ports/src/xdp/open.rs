@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nic_shm::SharedMemory;
 
@@ -30,6 +30,14 @@ pub(super) fn open_parts(config: &XdpConfig, count: u32) -> Result<Vec<XdpParts>
     let memories = (0..count).map(|_| shape.create(config.pages)).collect::<Result<Vec<_>, _>>()?;
     let mut reasons = remarks(config, count, &claims[0], [&device, &network]);
     let opened = open_some_mode(config, &device, shape, &memories, &mut reasons)?;
+    if opened.mode == XdpMode::Generic && device.is_veth {
+        reasons.push(Cow::from(format!(
+            "runs of packets that a peer's kernel would leave to its device to cut (GSO) arrive \
+             whole over {} and are dropped; `ethtool -K PEER tx-udp-segmentation off` at its other \
+             end",
+            device.name
+        )));
+    }
     let parts = opened.sockets.into_iter().zip(memories).zip(claims).zip(0..);
     parts
         .map(|(((socket, memory), claim), number)| {
@@ -57,6 +65,15 @@ pub(super) fn open_parts(config: &XdpConfig, count: u32) -> Result<Vec<XdpParts>
             })
         })
         .collect()
+}
+
+/// Everything that opening does short of touching the device and taking the address.
+pub(super) fn probe(config: &XdpConfig) -> Result<(), XdpError> {
+    let shape = check(config, 1)?;
+    find(config)?;
+    let memory = shape.create(config.pages)?;
+    socket::open(&memory, shape)?;
+    load(config, 1).map(drop)
 }
 
 /// What can be said of a configuration without looking at the machine.
@@ -216,29 +233,10 @@ fn open_mode(
     mode: XdpMode,
 ) -> Result<Opened, Failure> {
     let count = memories.len() as u32;
-    let not_allowed = |error: io::Error, step| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            XdpError::Privilege { step, capabilities: "CAP_BPF and CAP_NET_ADMIN" }
-        }
-        _ => XdpError::System { step, source: error },
-    };
     // Made first: what misses here is missing in every mode.
     let sockets =
         memories.iter().map(|memory| socket::open(memory, shape)).collect::<Result<Vec<_>, _>>()?;
-    let map = bpf::create_socket_map(config.queue + count)
-        .map_err(|error| not_allowed(error, "a map of sockets"))?;
-    let steering = Steering {
-        address: config.address.ip(),
-        first_port: config.address.port(),
-        ports: config.ports,
-        vlan: config.vlan,
-    };
-    let instructions = steering.assemble(std::os::fd::AsRawFd::as_raw_fd(&map));
-    let program =
-        bpf::load_program(&instructions).map_err(|(source, log)| match source.raw_os_error() {
-            Some(libc::EPERM) => not_allowed(source, "loading an XDP program"),
-            _ => XdpError::Program { source, log },
-        })?;
+    let (map, program) = load(config, count)?;
     let attachment = match mode {
         XdpMode::Generic => Attachment::Generic,
         _ => Attachment::Native,
@@ -259,6 +257,34 @@ fn open_mode(
             .map_err(|error| not_allowed(error, "putting a socket into its map"))?;
     }
     Ok(Opened { mode, sockets, link })
+}
+
+/// Loads the program, and the map that it looks sockets up in.
+fn load(config: &XdpConfig, count: u32) -> Result<(OwnedFd, OwnedFd), XdpError> {
+    let map = bpf::create_socket_map(config.queue + count)
+        .map_err(|error| not_allowed(error, "a map of sockets"))?;
+    let steering = Steering {
+        address: config.address.ip(),
+        first_port: config.address.port(),
+        ports: config.ports,
+        vlan: config.vlan,
+    };
+    let instructions = steering.assemble(map.as_raw_fd());
+    let program =
+        bpf::load_program(&instructions).map_err(|(source, log)| match source.raw_os_error() {
+            Some(libc::EPERM) => not_allowed(source, "loading an XDP program"),
+            _ => XdpError::Program { source, log },
+        })?;
+    Ok((map, program))
+}
+
+fn not_allowed(error: io::Error, step: &'static str) -> XdpError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            XdpError::Privilege { step, capabilities: "CAP_BPF and CAP_NET_ADMIN" }
+        }
+        _ => XdpError::System { step, source: error },
+    }
 }
 
 /// Why a driver refuses a program, and what would change that.

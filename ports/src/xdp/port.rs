@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use nic_shm::SharedMemory;
 use nic_transport::{FrameId, Frames};
 use nic_wire::packet::{DEFAULT_PACKET_BYTES, MAX_PACKET_BYTES};
 use rustix::io::Errno;
@@ -15,7 +17,7 @@ use rustix::net::xdp::{
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::neighbours::Book;
-use super::parts::{XdpDescription, XdpParts};
+use super::parts::XdpDescription;
 use super::rings::{ConsumerRing, Descriptor, ProducerRing};
 use super::umem::{CHUNK_BYTES, Chunks, LAYOUT};
 use super::{XdpError, XdpMode, socket};
@@ -27,9 +29,18 @@ use crate::{
 /// How many packets ahead of the one being looked at memory is asked for.
 const LOOK_AHEAD: u32 = 2;
 
+/// What a port is made of; the rest of its parts goes to the watcher.
+pub(super) struct Half {
+    pub(super) description: XdpDescription,
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) memory: SharedMemory,
+    pub(super) link: OwnedFd,
+}
+
 /// A port over an AF_XDP socket.
 pub struct XdpPort {
-    socket: OwnedFd,
+    /// Looked at by the watcher, for the moment that it takes.
+    socket: Arc<OwnedFd>,
     local: SocketAddr,
     vlan: Option<u16>,
     pool: FramePool,
@@ -54,11 +65,11 @@ pub struct XdpPort {
 }
 
 impl XdpPort {
-    pub(super) fn join(parts: XdpParts, book: Book) -> Result<Self, XdpError> {
-        let XdpParts { description, socket, memory, link, .. } = parts;
+    pub(super) fn join(half: Half, book: Book) -> Result<Self, XdpError> {
+        let Half { description, socket, memory, link } = half;
         let mapping = |error: io::Error| XdpError::System { step: "mapping rings", source: error };
         let shape = description.shape();
-        let offsets = xdp_mmap_offsets(&socket).map_err(|error| mapping(error.into()))?;
+        let offsets = xdp_mmap_offsets(&*socket).map_err(|error| mapping(error.into()))?;
         let (fd, entries) = (socket.as_fd(), socket::transmit_entries(shape));
         let transmit = ProducerRing::map(fd, XDP_PGOFF_TX_RING, offsets.tx, entries);
         let completion = ConsumerRing::map(fd, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, entries);
@@ -175,7 +186,7 @@ impl XdpPort {
             if waiting == 0 {
                 return;
             }
-            let answer = rustix::net::send(&self.socket, &[], SendFlags::DONTWAIT);
+            let answer = rustix::net::send(&*self.socket, &[], SendFlags::DONTWAIT);
             if answer.is_ok() {
                 self.is_down = false;
                 return;
@@ -193,15 +204,11 @@ impl XdpPort {
     fn after_failure(&mut self, error: Errno, waiting_before: u32) -> bool {
         let progress = self.transmit.unconsumed() != waiting_before;
         match error {
-            // The device is switched off; the packets wait for it.
-            Errno::NETDOWN => {
+            // The device is switched off, or being set up anew; the packets wait for it. Should it
+            // be gone, the watcher will say so.
+            Errno::NETDOWN | Errno::NXIO => {
                 self.is_down = true;
                 self.counters.transmit_blocked += 1;
-                false
-            }
-            // The socket is bound to nothing any more.
-            Errno::NXIO | Errno::NODEV => {
-                self.lose_device();
                 false
             }
             // It took a packet and the device did not: no carrier, or a full queue.
@@ -280,7 +287,7 @@ impl XdpPort {
         self.counters.empty_polls += 1;
         if self.fill.needs_wakeup() {
             // The driver has stopped for want of chunks, and asks to be told of new ones.
-            let _ = rustix::net::recv(&self.socket, &mut [0; 0][..], RecvFlags::DONTWAIT);
+            let _ = rustix::net::recv(&*self.socket, &mut [0; 0][..], RecvFlags::DONTWAIT);
         }
     }
 }
@@ -464,6 +471,10 @@ impl Port for XdpPort {
     }
 
     fn counters(&self) -> PortCounters {
-        PortCounters { frames_exhausted: self.pool.exhausted(), ..self.counters }
+        PortCounters {
+            frames_exhausted: self.pool.exhausted(),
+            receive_overruns: self.book.overruns(),
+            ..self.counters
+        }
     }
 }

@@ -106,5 +106,5 @@ pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Re
 /// Whether an error says that somebody else has it.
 pub(super) fn is_taken(error: &io::Error) -> bool {
     // A program in the other kind of attachment is "there already".
-    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::EADDRINUSE))
 }

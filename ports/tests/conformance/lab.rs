@@ -39,6 +39,17 @@ impl Namespace {
         run("ip", &format!("netns exec {} {program} {arguments}", self.name))
     }
 
+    /// Whether an XDP program is attached to the device.
+    pub fn has_program(&self) -> bool {
+        self.ip(&format!("link show {DEVICE}")).contains("xdp")
+    }
+
+    /// Sees that none is. A process that another test starts has copies of all descriptors for a
+    /// moment, those that hold a program among them.
+    pub fn assert_no_program(&self) {
+        assert!((0..100).any(|_| !self.has_program()), "an XDP program is left behind");
+    }
+
     /// Calls a function on a thread that is within. Descriptors that it opens stay usable, and
     /// threads that it starts stay within.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {

@@ -55,14 +55,20 @@ pub fn receive(port: &mut XdpPort) -> Option<(SocketAddr, Vec<u8>)> {
     packet
 }
 
-/// Sleeps until there is something to receive, for a moment at most.
-pub fn pause(port: &mut XdpPort) {
-    if port.prepare_wait()
-        && let Some(descriptor) = port.wait_descriptor()
-    {
-        wait_any(&[descriptor], Some(Duration::from_millis(20))).unwrap();
+/// What arrives next; it must.
+pub fn expect(port: &mut XdpPort) -> (SocketAddr, Vec<u8>) {
+    (0..250).find_map(|_| receive(port)).expect("a packet arrives")
+}
+
+/// Sleeps until there is something to receive, for a moment at most. Whether there is.
+pub fn pause(port: &mut XdpPort) -> bool {
+    let mut is_there = !port.prepare_wait();
+    if let (false, Some(descriptor)) = (is_there, port.wait_descriptor()) {
+        let ready = wait_any(&[descriptor], Some(Duration::from_millis(20))).unwrap();
+        is_there = !ready.is_empty();
     }
     port.end_wait();
+    is_there
 }
 
 /// What a kernel's socket receives next, if it does for a moment.
@@ -72,6 +78,11 @@ pub fn heard(socket: &UdpSocket) -> Option<(SocketAddr, Vec<u8>)> {
     let (length, from) = socket.recv_from(&mut bytes).ok()?;
     bytes.truncate(length);
     Some((from, bytes))
+}
+
+/// What a kernel's socket receives next; it must.
+pub fn expect_heard(socket: &UdpSocket) -> (SocketAddr, Vec<u8>) {
+    (0..250).find_map(|_| heard(socket)).expect("a datagram arrives")
 }
 
 fn run(mode: XdpMode, ip: fn(usize) -> String, vlan: Option<u16>, mtu: usize) {

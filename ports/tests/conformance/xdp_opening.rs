@@ -1,14 +1,18 @@
 //! How AF_XDP ports are opened: modes, privileges, launchers, and what is said if it fails.
 
 use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 
 use nic_ports::Port;
 use nic_ports::xdp::{XdpConfig, XdpError, XdpMode, XdpParts, XdpPort};
 use nic_shm::ControlSocket;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use crate::harness::submit;
 use crate::lab::{self, DEVICE, Linked, Namespace};
-use crate::xdp::{config, heard, open, receive, send_until};
+use crate::xdp::{config, expect, expect_heard, heard, open, send_until};
 
 fn refused(host: &Namespace, config: &XdpConfig) -> XdpError {
     host.enter(|| XdpPort::open(config).err()).expect("it must be refused")
@@ -55,7 +59,9 @@ fn xdp_takes_the_fastest_mode_and_says_why_no_faster_one() {
     let port = open(host, &with(XdpMode::Auto));
     let capabilities = port.capabilities();
     assert_eq!(capabilities.mode, format!("generic, copy, {DEVICE} queue 0"));
-    assert_eq!(capabilities.reasons.len(), 2, "{capabilities}");
+    let [_, native, runs] = &capabilities.reasons[..] else { panic!("{capabilities}") };
+    assert!(native.contains("native off") && native.contains("mtu 1500"), "{native}");
+    assert!(runs.contains("tx-udp-segmentation off"), "{runs}");
 }
 
 #[test]
@@ -99,6 +105,7 @@ fn xdp_says_what_is_wrong() {
     drop(other);
 
     let port = open(host, &usual());
+    host.enter(|| XdpPort::probe(&usual())).expect("a probe takes nothing");
     let mut second = usual();
     second.address.set_port(4800);
     let error = refused(host, &second);
@@ -129,43 +136,87 @@ fn xdp_needs_these_capabilities_and_no_others() {
         (CapabilitySet::BPF, "CAP_BPF"),
         (CapabilitySet::IPC_LOCK, "CAP_IPC_LOCK"),
     ] {
-        let error = with_capabilities(host, all - missing, || XdpPort::open(&config).err());
-        let error = error.expect("a capability is missing").to_string();
-        assert!(error.contains(named), "{error}");
+        let errors = with_capabilities(host, all - missing, || {
+            [XdpPort::open(&config).err(), XdpPort::probe(&config).err()]
+        });
+        for error in errors {
+            let error = error.expect("a capability is missing").to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 }
 
-/// A launcher opens everything and passes it on; the engine has no privilege at all.
+/// Set in the launcher, which is this test run again, within the first host and with its end of the
+/// socket as standard input.
+const LAUNCHER: &str = "NIC_PORTS_XDP_LAUNCHER";
+
+fn launch(mode: XdpMode) {
+    let socket = ControlSocket::from_fd(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let parts = XdpPort::prepare(&config(&lab::ipv4(1), mode), 1).unwrap();
+    assert_eq!(parts[0].description().mode, mode);
+    parts[0].send(&socket).unwrap();
+}
+
+fn launcher(host: &Namespace, mode: XdpMode) -> ControlSocket {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let (here, there) = socketpair(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+    let status = host.enter(|| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["xdp_runs_unprivileged_from", "--include-ignored"])
+            .env(LAUNCHER, mode.to_string())
+            .stdin(Stdio::from(there))
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+    });
+    assert!(status.success());
+    ControlSocket::from_fd(here)
+}
+
+/// A launcher opens everything, passes it on and ends; the engine has no privilege at all.
 #[test]
 #[ignore = "needs root: network namespaces and XDP programs; `sudo -E cargo test -- --ignored`"]
 fn xdp_runs_unprivileged_from_what_a_launcher_opened() {
+    match std::env::var(LAUNCHER).as_deref() {
+        Ok("native") => return launch(XdpMode::Native),
+        Ok(_) => return launch(XdpMode::Generic),
+        Err(_) => {}
+    }
     for mode in [XdpMode::Generic, XdpMode::Native] {
         let lab = Linked::new(1);
         let [one, two] = &lab.hosts;
-        let (launcher, engine) = ControlSocket::pair().unwrap();
-        one.enter(|| {
-            let parts = XdpPort::prepare(&config(&lab::ipv4(1), mode), 1).unwrap();
-            assert_eq!(parts[0].description().mode, mode);
-            parts[0].send(&launcher).unwrap();
-        });
-        assert!(one.ip(&format!("link show {DEVICE}")).contains("xdp"), "it is on its way");
+        let socket = launcher(one, mode);
+        assert!(one.has_program(), "it is on its way");
 
         let to = lab::address(&lab::ipv4(2), 7000);
         let peer = two.enter(|| UdpSocket::bind(to)).unwrap();
         with_capabilities(one, CapabilitySet::empty(), || {
             let refused = XdpPort::open(&config(&lab::ipv4(1), mode)).err();
             assert!(refused.is_some(), "this thread has no privileges");
-            let parts = XdpParts::receive(&engine).unwrap();
-            let mut port = XdpPort::from_parts(parts).unwrap();
+            let mut port = XdpPort::from_parts(XdpParts::receive(&socket).unwrap()).unwrap();
             // The neighbour is unknown: finding it needs no privilege either.
             send_until(&mut port, to, b"unprivileged", || heard(&peer).is_some());
             while heard(&peer).is_some() {}
-            peer.send_to(b"back", port.local_address()).unwrap();
-            assert_eq!(receive(&mut port), Some((to, b"back".to_vec())));
+            for round in 0..1000u16 {
+                let packet = round.to_le_bytes();
+                peer.send_to(&packet, port.local_address()).unwrap();
+                assert_eq!(expect(&mut port), (to, packet.to_vec()));
+                submit(&mut port, to, &packet);
+                port.transmit();
+                assert_eq!(expect_heard(&peer), (port.local_address(), packet.to_vec()));
+            }
         });
-        assert!(!one.ip(&format!("link show {DEVICE}")).contains("xdp"));
+        one.assert_no_program();
+        let error = XdpParts::receive(&socket).err().unwrap();
+        assert!(matches!(error, XdpError::NotParts { .. }), "{error}");
+    }
+}
 
-        launcher.send(b"something else", &[]).unwrap();
+#[test]
+fn xdp_parts_are_not_mistaken() {
+    let (launcher, engine) = ControlSocket::pair().unwrap();
+    for message in [&b"something else"[..], b"xdp1", b"xdp1\x04nic0\x01\x01\x00"] {
+        launcher.send(message, &[]).unwrap();
         let error = XdpParts::receive(&engine).err().unwrap();
         assert!(matches!(error, XdpError::NotParts { .. }), "{error}");
     }

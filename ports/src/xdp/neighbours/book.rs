@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -22,6 +23,8 @@ pub(super) struct Exchange {
     retired: ArrayQueue<Box<Table>>,
     /// Next hops that the port sends to or would like to.
     asked: ArrayQueue<IpAddr>,
+    /// Packets that the kernel dropped for want of a place, as of the watcher's last look.
+    overruns: AtomicU64,
 }
 
 impl Exchange {
@@ -29,6 +32,11 @@ impl Exchange {
     pub(super) fn publish(&self, table: Table) {
         while self.retired.pop().is_some() {}
         self.newest.force_push(Box::new(table));
+    }
+
+    /// Tells how many packets the kernel has dropped.
+    pub(super) fn set_overruns(&self, overruns: u64) {
+        self.overruns.store(overruns, Ordering::Relaxed);
     }
 
     /// A neighbour that the port has asked for.
@@ -59,6 +67,7 @@ impl Book {
             // The watcher empties it before each new table, so that two are the most.
             retired: ArrayQueue::new(4),
             asked: ArrayQueue::new(ASKED_MAX),
+            overruns: AtomicU64::new(0),
         })
     }
 
@@ -71,6 +80,11 @@ impl Book {
     /// The table as of the last [`Book::turn`].
     pub(in super::super) fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// How many packets the kernel has dropped for want of a place.
+    pub(in super::super) fn overruns(&self) -> u64 {
+        self.exchange.overruns.load(Ordering::Relaxed)
     }
 
     #[cold]

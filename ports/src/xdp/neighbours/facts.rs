@@ -51,6 +51,8 @@ pub(in super::super) struct Link {
     pub(in super::super) mtu: usize,
     /// Whether an administrator has switched it on.
     pub(in super::super) is_up: bool,
+    /// Whether it is an end of a virtual link between two namespaces.
+    pub(in super::super) is_veth: bool,
     /// For a VLAN: of which device, and which.
     pub(in super::super) vlan_of: Option<(u32, u16)>,
 }
@@ -62,9 +64,14 @@ pub(in super::super) fn links(asker: &mut Asker) -> io::Result<Vec<Link>> {
 fn link(answer: &Answer) -> Link {
     const ETHERNET: u16 = libc::ARPHRD_ETHER;
     let octets = answer.attribute(LINK_ADDRESS).and_then(|octets| octets.try_into().ok());
-    let vlan = answer
-        .nested(LINK_INFO)
-        .filter(|info| info.attribute(LINK_INFO_KIND).is_some_and(|kind| kind == b"vlan\0"))
+    let info = answer.nested(LINK_INFO);
+    let is = |kind: &[u8]| {
+        let found = info.as_ref().and_then(|info| info.attribute(LINK_INFO_KIND));
+        found.map(|found| found.strip_suffix(b"\0").unwrap_or(found)) == Some(kind)
+    };
+    let vlan = info
+        .as_ref()
+        .filter(|_| is(b"vlan"))
         .and_then(|info| info.nested(LINK_INFO_DATA))
         .and_then(|data| data.attribute(LINK_VLAN_ID)?.first_chunk().copied())
         .map(u16::from_ne_bytes);
@@ -75,6 +82,7 @@ fn link(answer: &Answer) -> Link {
         mac: octets.filter(|_| answer.half(2) == ETHERNET).map(MacAddress),
         mtu: answer.attribute_word(LINK_MTU).unwrap_or_default() as usize,
         is_up: answer.word(8) & libc::IFF_UP.cast_unsigned() != 0,
+        is_veth: is(b"veth"),
         vlan_of: answer.attribute_word(LINK_LOWER).zip(vlan),
     }
 }

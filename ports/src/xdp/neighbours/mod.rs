@@ -14,4 +14,4 @@ mod watcher;
 pub(super) use self::book::Book;
 pub(super) use self::facts::{Link, addresses, links};
 pub(super) use self::netlink::Asker;
-pub(super) use self::watcher::{Watched, Watcher};
+pub(super) use self::watcher::{Watched, WatchedPort, Watcher};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use nic_shm::{WakeReceiver, WakeSender, wait_any};
 use rustix::net::SendFlags;
+use rustix::net::sockopt::xdp_statistics;
 
 use super::book::{Book, Exchange};
 use super::facts::{self, Neighbours};
@@ -38,6 +39,15 @@ pub(in super::super) struct Watched {
     pub(in super::super) address: IpAddr,
 }
 
+/// What a watcher works with of one port.
+#[derive(Debug)]
+pub(in super::super) struct WatchedPort {
+    /// A socket at the port's address, by which neighbours are probed.
+    pub(in super::super) claim: OwnedFd,
+    /// The AF_XDP socket, which counts what the kernel drops. It closes with the port.
+    pub(in super::super) socket: Weak<OwnedFd>,
+}
+
 /// The thread, for as long as somebody holds it.
 #[derive(Debug)]
 pub(in super::super) struct Watcher {
@@ -47,9 +57,11 @@ pub(in super::super) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts watching, and gives each of `ports` a book. A port's socket is one that is bound to
-    /// the address, by which neighbours are probed.
-    pub(in super::super) fn start(watched: Watched, ports: Vec<OwnedFd>) -> io::Result<Vec<Book>> {
+    /// Starts watching, and gives each of `ports` a book.
+    pub(in super::super) fn start(
+        watched: Watched,
+        ports: Vec<WatchedPort>,
+    ) -> io::Result<Vec<Book>> {
         // First the ears, then the questions: nothing is missed in between.
         let news = News::open()?;
         let mut rounds = Rounds::begin(watched)?;
@@ -84,8 +96,7 @@ impl Drop for Watcher {
 struct Rounds {
     watched: Watched,
     asker: Asker,
-    /// Each port's exchange, and its socket.
-    ports: Vec<(Weak<Exchange>, OwnedFd)>,
+    ports: Vec<(Weak<Exchange>, WatchedPort)>,
     link: Option<facts::Link>,
     mtu: usize,
     routes: Vec<super::table::Route>,
@@ -130,6 +141,7 @@ impl Rounds {
             changed.retain(|question| self.ask(*question).is_err());
             self.publish();
             self.remind();
+            self.count();
         }
     }
 
@@ -210,18 +222,33 @@ impl Rounds {
     }
 }
 
+impl Rounds {
+    /// Reads for each port what only a system call tells.
+    fn count(&self) {
+        for (exchange, port) in &self.ports {
+            let (Some(exchange), Some(socket)) = (exchange.upgrade(), port.socket.upgrade()) else {
+                continue;
+            };
+            if let Ok(statistics) = xdp_statistics(&*socket) {
+                let full = statistics.rx_ring_full.unwrap_or_default();
+                exchange.set_overruns(statistics.rx_dropped + full);
+            }
+        }
+    }
+}
+
 fn is_due(last: Option<Instant>) -> bool {
     last.is_none_or(|last| last.elapsed() >= PROBE_PERIOD)
 }
 
 /// Has the kernel send something to a neighbour, for which it must find it.
-fn probe(ports: &[(Weak<Exchange>, OwnedFd)], network: u32, hop: IpAddr) {
-    let Some((_, socket)) = ports.first() else { return };
+fn probe(ports: &[(Weak<Exchange>, WatchedPort)], network: u32, hop: IpAddr) {
+    let Some((_, port)) = ports.first() else { return };
     let to = match hop {
         IpAddr::V4(hop) => SocketAddr::from((hop, DISCARD_PORT)),
         // Addresses of the link alone need to be told which link.
         IpAddr::V6(hop) => SocketAddrV6::new(hop, DISCARD_PORT, 0, network).into(),
     };
     // Whether it leaves does not matter, and if it cannot, the port asks again.
-    let _ = rustix::net::sendto(socket, &[], SendFlags::DONTWAIT, &to);
+    let _ = rustix::net::sendto(&port.claim, &[], SendFlags::DONTWAIT, &to);
 }
