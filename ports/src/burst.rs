@@ -14,6 +14,8 @@ pub struct Received {
     pub length: u32,
     /// Who sent it, as far as the network knows.
     pub from: SocketAddr,
+    /// The UDP port that it was sent to, where a port receives for several engines; 0: its own.
+    pub to_port: u16,
 }
 
 impl Received {

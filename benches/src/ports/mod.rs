@@ -44,6 +44,7 @@ struct Way {
 pub(super) fn run(arguments: &Arguments) -> Result<Report> {
     // Before there is a second thread: the network is this process's own from here on.
     network::own()?;
+    let count = cores::available()?.len();
     let pair = cores::pick_pair().context("both sides want a core of their own")?;
     let mut probe = PlacementProbe::choose();
     let mut report = Report::new("nic-benches ports");
@@ -84,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         .setup("value_bytes", lookups::VALUE_BYTES as u64)
         .setup("raw_bytes", serde_json::json!(raw::BYTES))
         .setup("raw", "udp: sendto and recvfrom; others: the port's own calls without an engine")
-        .setup("cores", cores::available()?.len())
+        .setup("cores", count)
         .setup("slice_ms", SLICE.as_millis() as u64)
         .setup("seed", arguments.seed)
         .setup("pids", ways.iter().map(|way| way.far.pid()).collect::<Vec<_>>());

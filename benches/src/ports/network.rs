@@ -40,18 +40,20 @@ pub(super) fn cable(number: u8) -> Result<Cable> {
     );
     let devices = ["a", "b"].map(|end| format!("nic{number}{end}"));
     let addresses = [1, 2].map(|host| [10, 99, number, host]);
+    let macs = [1, 2].map(|host| format!("02:00:00:00:{number:02x}:{host:02x}"));
     let [one, other] = &devices;
-    ip(&["link", "add", one, "type", "veth", "peer", "name", other])?;
+    ip(&[
+        "link", "add", one, "address", &macs[0], "type", "veth", "peer", "name", other, "address",
+        &macs[1],
+    ])?;
     for (device, address) in devices.iter().zip(addresses) {
         ip(&["address", "add", &format!("{}/24", dotted(address)), "dev", device])?;
         ip(&["link", "set", device, "up"])?;
     }
     // Both addresses are this host's: it would not ask itself who has them.
     for (at, other) in [(0, 1), (1, 0)] {
-        let path = format!("/sys/class/net/{}/address", devices[other]);
-        let mac = std::fs::read_to_string(&path).with_context(|| path.clone())?;
         let to = dotted(addresses[other]);
-        ip(&["neighbour", "replace", &to, "lladdr", mac.trim(), "dev", &devices[at]])?;
+        ip(&["neighbour", "replace", &to, "lladdr", &macs[other], "dev", &devices[at]])?;
     }
     Ok(Cable { devices, addresses })
 }

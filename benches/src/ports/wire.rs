@@ -42,6 +42,10 @@ pub(super) struct Wire {
     _folder: Option<TempDir>,
 }
 
+/// DPDK's environment at both ends: memory that the other end can map, from the huge pages that the
+/// machine has reserved (64 of 2 MiB do).
+const EAL: [&str; 3] = ["--in-memory", "--no-pci", "--single-file-segments"];
+
 /// Cables and addresses so far.
 static CABLES: AtomicU8 = AtomicU8::new(1);
 
@@ -75,9 +79,7 @@ impl Wire {
                     end.kind = PortKind::Dpdk;
                     end.device = Some(device);
                     end.address = SocketAddr::from(([10, 98, number, host], 4791));
-                    end.eal = ["--in-memory", "--no-pci", "--single-file-segments"]
-                        .map(str::to_owned)
-                        .to_vec();
+                    end.eal = EAL.map(str::to_owned).to_vec();
                 }
                 kept = Some(folder);
             }

@@ -72,7 +72,7 @@ struct Findings {
 /// None: what cannot be looked at is a finding.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (root, socket) = (Path::new("/"), default_socket());
-    let findings = vec![
+    let mut findings = vec![
         machine::kernel(),
         machine::cores(),
         tuning::isolated(root),
@@ -92,6 +92,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         engine::last(&CountersFile::path(&socket)),
         engine::crowding(&CountersFile::path(&default_socket())),
     ];
+    findings.extend(network::others());
     let usable = findings.iter().all(|finding| finding.grade != Grade::Bad);
     let findings = Findings { usable, findings };
     if arguments.json {

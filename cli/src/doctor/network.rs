@@ -1,9 +1,10 @@
-//! The UDP port and the control socket.
+//! The ports and the control socket.
 
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use nic_engine::daemon::default_socket;
+use nic_engine::ports::{PortKind, probe};
 use nic_host::{Endpoint, Nic, NicError};
 use nic_ports::Port;
 use nic_ports::udp::{UdpConfig, UdpPort};
@@ -35,6 +36,22 @@ pub(super) fn udp() -> Finding {
     let mend = "sudo apt-get install linux-image-$(dpkg --print-architecture) && sudo reboot   \
                 (or another Linux 5.14 or newer, for UDP GSO and GRO)";
     Finding::slow(what, capabilities.to_string(), mend)
+}
+
+/// The ports that are faster, or spare the processor, where they can be had.
+pub(super) fn others() -> Vec<Finding> {
+    let names = [
+        (PortKind::Uring, "uring port"),
+        (PortKind::Xdp, "xdp port"),
+        (PortKind::Dpdk, "dpdk port"),
+    ];
+    let finding = |(kind, what)| match probe(kind) {
+        Ok(said) => Finding::good(what, said),
+        Err(unusable) => {
+            Finding::slow(what, format!("not usable: {}", unusable.reason), unusable.mend)
+        }
+    };
+    names.into_iter().map(finding).collect()
 }
 
 pub(super) fn receive_buffer() -> Finding {

@@ -188,6 +188,12 @@ pub enum ConfigFault {
         /// The address.
         address: IpAddr,
     },
+    /// A filter of system calls beside drivers whose calls nobody knows.
+    #[error(
+        "hardening.seccomp is \"kill\", and port dpdk has drivers that make system calls of their \
+         own, at any time: set it to \"log\" or \"off\""
+    )]
+    Filter,
     /// A user or group that there is not.
     #[error("{key} names {name:?}, whom this machine does not know; give a known name or a number")]
     Stranger {

@@ -8,14 +8,14 @@ use std::time::Duration;
 use nic_shm::ControlListener;
 
 use super::admission::Admission;
-use super::config::Config;
+use super::config::{Config, ConfigFault, Seccomp};
 use super::counters_page::CountersFile;
 use super::error::DaemonError;
 use super::hardening;
 use super::{Daemon, DriveSettings, metrics};
 use crate::Builtin;
 use crate::engine::EngineConfig;
-use crate::ports::open_all;
+use crate::ports::{PortKind, open_all};
 
 /// Runs the daemon that a configuration describes. SIGTERM or SIGINT ends it, once the ops under way
 /// have ended; a second one ends it at once.
@@ -35,6 +35,9 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let listener = ControlListener::bind(&path, config.socket_mode)?;
     let cores_count = cores.len();
     let opened = open_all::<Builtin>(&config.port, cores_count)?;
+    if opened.kind == PortKind::Dpdk && config.hardening.seccomp == Seccomp::Kill {
+        return Err(ConfigFault::Filter.into());
+    }
     let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
     let engine = EngineConfig {
         clients: config.engine.clients,

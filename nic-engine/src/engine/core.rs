@@ -11,6 +11,7 @@ use nic_kernels::{Executor, KernelSet};
 use nic_ports::Port;
 use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Handled, Reclaim, Role};
 use nic_wire::frame::{self, Frame, RequestFlags};
+use nic_wire::packet::{Packet, PacketKind};
 use nic_wire::{Span, Status, Time};
 
 use super::config::EngineConfig;
@@ -135,6 +136,21 @@ pub(super) enum Verdict {
 }
 
 impl<K: KernelSet> Core<K> {
+    /// The engine for which a packet is that a port brought which receives for several: of most the
+    /// connection id says it, but a handshake begins without one. `None`: for this one, or it will
+    /// be found out.
+    #[inline]
+    pub(super) fn meant_for(&self, to_port: u16, bytes: &[u8]) -> Option<u8> {
+        let own = self.address.port();
+        if to_port == 0 || to_port == own {
+            return None;
+        }
+        let is_init = Packet::parse(bytes).is_ok_and(|packet| packet.kind == PacketKind::Init);
+        // Engines have their UDP ports in their own order.
+        let engine = i32::from(self.config.engine) + i32::from(to_port) - i32::from(own);
+        if is_init { u8::try_from(engine).ok() } else { None }
+    }
+
     /// Takes one received packet.
     #[inline]
     pub(super) fn receive(&mut self, from: SocketAddr, bytes: &[u8]) -> Verdict {

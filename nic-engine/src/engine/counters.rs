@@ -154,18 +154,28 @@ counters! {
     send_refused: Total "packets",
     /// Packets that the network rejected, or that found the queue full or the peer gone.
     send_errors: Total "packets",
+    /// Packets dropped because the next hop to their destination was not known yet, or there is none.
+    send_unresolved: Total "packets",
+    /// Packets copied into another frame, because theirs was still on its way to somebody else.
+    send_copies: Total "packets",
+    /// Frames that the device held although it was idle, and that were taken back by copying.
+    send_recovered: Total "frames",
     /// Bursts whose segmentation failed and that left packet by packet.
     segmentation_failures: Total "bursts",
     /// Times that the port had no free frame for the share asked for.
     frames_exhausted: Total "times",
     /// Polls that could not receive because all buffers were held.
     receive_starved: Total "calls",
+    /// Packets that the kernel dropped because the port had no free buffer; told within moments.
+    receive_overruns: Total "packets",
     /// Errors that the network reported on receiving, such as of peers that are gone.
     receive_errors: Total "errors",
     /// Packets dropped because they were cut off.
     receive_truncated: Total "packets",
     /// Packets dropped because no engine sends such: empty, too long, of an unknown family.
     receive_foreign: Total "packets",
+    /// Messages between neighbours (ARP, neighbour discovery, echo) that the port took care of.
+    neighbour_messages: Total "packets",
     /// Entries in the port's shared memory that no correct peer writes.
     port_violations: Total "entries",
     /// Packets sent again.
@@ -234,12 +244,17 @@ impl Counters {
             send_blocked: port.transmit_blocked,
             send_refused: port.transmit_refused,
             send_errors: port.transmit_errors,
+            send_unresolved: port.transmit_unresolved,
+            send_copies: port.transmit_copies,
+            send_recovered: port.transmit_recovered,
             segmentation_failures: port.segmentation_failures,
             frames_exhausted: port.frames_exhausted,
             receive_starved: port.receive_starved,
+            receive_overruns: port.receive_overruns,
             receive_errors: port.receive_errors,
             receive_truncated: port.receive_truncated,
             receive_foreign: port.receive_foreign,
+            neighbour_messages: port.neighbour_messages,
             port_violations: port.violations,
             retransmissions: flows.flows.retransmissions_fast
                 + flows.flows.retransmissions_probe
@@ -332,11 +347,13 @@ mod tests {
             shown(&port, &flows, sum);
         }
         type Loss = fn(&mut PortCounters) -> &mut u64;
-        let losses: [Loss; 8] = [
+        let losses: [Loss; 10] = [
             |port| &mut port.transmit_refused,
             |port| &mut port.transmit_errors,
+            |port| &mut port.transmit_unresolved,
             |port| &mut port.frames_exhausted,
             |port| &mut port.receive_starved,
+            |port| &mut port.receive_overruns,
             |port| &mut port.receive_errors,
             |port| &mut port.receive_truncated,
             |port| &mut port.receive_foreign,

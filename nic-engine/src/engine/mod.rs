@@ -234,7 +234,11 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let mut taken = port.receive(burst);
         for view in burst.views() {
             let bytes = port.view(view);
-            if let Verdict::Forward { engine } = core.receive(view.from, bytes) {
+            let verdict = match core.meant_for(view.to_port, bytes) {
+                None => core.receive(view.from, bytes),
+                Some(engine) => Verdict::Forward { engine },
+            };
+            if let Verdict::Forward { engine } = verdict {
                 let is_forwarded = neighbours.forward(engine, view.from, bytes);
                 core.counters.forwarded += u64::from(is_forwarded);
                 core.counters.unforwardable += u64::from(!is_forwarded);

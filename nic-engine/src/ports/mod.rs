@@ -12,11 +12,13 @@
 
 mod kinds;
 mod open;
+mod probe;
 mod ready;
 mod settings;
 
 #[cfg(feature = "dpdk")]
 pub use self::kinds::eal;
 pub use self::open::{Opened, PortFault, PortRefusal, open_all};
+pub use self::probe::{Unusable, probe};
 pub use self::ready::ReadyPort;
 pub use self::settings::{Neighbour, PortKind, PortSettings, XdpModeSetting};

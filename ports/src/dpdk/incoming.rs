@@ -150,6 +150,7 @@ impl Incoming {
                         offset: datagram.offset as u32,
                         length: datagram.length as u32,
                         from: datagram.from,
+                        to_port: datagram.to.port(),
                     });
                     counters.received_packets += 1;
                     counters.received_bytes += datagram.length as u64;

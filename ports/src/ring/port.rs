@@ -191,7 +191,13 @@ impl RingPort {
         let into = &mut self.buffers[start..start + length];
         self.peer_frames.read(u64::from(frame) * FRAME_STRIDE as u64, into).ok()?;
         self.lending.take(1);
-        Some(Received { buffer: buffer as u32, offset: 0, length: length as u32, from: self.peer })
+        Some(Received {
+            buffer: buffer as u32,
+            offset: 0,
+            length: length as u32,
+            from: self.peer,
+            to_port: 0,
+        })
     }
 
     /// Asks for the packet behind an entry that may not be there yet; then it is an old one, which

@@ -184,6 +184,7 @@ impl Port for SimPort {
                     offset: 0,
                     length: parcel.length as u32,
                     from: parcel.from,
+                    to_port: 0,
                 });
                 self.counters.received_packets += 1;
                 self.counters.received_bytes += parcel.length as u64;

@@ -44,7 +44,7 @@ pub(crate) fn cut_first(
     let length = first_length(rest).unwrap_or(rest.len());
     if let (Some(from), true) = (from, length <= MAX_PACKET_BYTES) {
         let (buffer, offset) = place;
-        burst.push(Received { buffer, offset, length: length as u32, from });
+        burst.push(Received { buffer, offset, length: length as u32, from, to_port: 0 });
         counters.received_packets += 1;
         counters.received_bytes += length as u64;
     } else {

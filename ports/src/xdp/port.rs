@@ -267,6 +267,7 @@ impl XdpPort {
                 offset: offset + datagram.offset as u32,
                 length: datagram.length as u32,
                 from: datagram.from,
+                to_port: datagram.to.port(),
             });
         }
         match parsed {

@@ -175,6 +175,8 @@ fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
         (libc::SYS_fcntl, vec![Condition::is(1, libc::F_GETFD)]),
         // A thread that the daemon's program started just before the filter: its name.
         (libc::SYS_prctl, vec![Condition::is(0, libc::PR_SET_NAME)]),
+        // Engines on port xdp: what the kernel dropped.
+        (libc::SYS_getsockopt, vec![Condition::is(1, libc::SOL_XDP)]),
         // Engines on port uring: the ring becomes the engine thread's.
         ring(ENABLE_RINGS),
         // The same at the end: what is under way is given up, and the socket let go of.
