@@ -43,8 +43,8 @@ pub(super) struct Wire {
 }
 
 /// DPDK's environment at both ends: memory that the other end can map, from the huge pages that the
-/// machine has reserved (64 of 2 MiB do).
-const EAL: [&str; 3] = ["--in-memory", "--no-pci", "--single-file-segments"];
+/// machine has reserved (256 of 2 MiB do), taken at once.
+const EAL: [&str; 5] = ["--in-memory", "--no-pci", "--single-file-segments", "-m", "192"];
 
 /// Cables and addresses so far.
 static CABLES: AtomicU8 = AtomicU8::new(1);
