@@ -218,8 +218,11 @@ impl Device {
             // How many entries there are it does not say; more than that it refuses.
             let lengths = std::iter::successors(Some(tx), |tx| Some(tx / 2));
             let lengths = lengths.take_while(|tx| *tx >= 32);
-            let answers = lengths.map(|tx| set_up(tx, tx - 4));
-            answers.reduce(|first, then| if first < 0 { then } else { first }).unwrap_or(-22)
+            // The first that is taken is the longest; each further one would shorten the queue.
+            lengths
+                .map(|tx| set_up(tx, tx - 4))
+                .find(|answer| *answer >= 0)
+                .unwrap_or(-libc::EINVAL)
         } else {
             set_up(tx, 0)
         };

@@ -89,10 +89,10 @@ pub enum DpdkError {
         /// The most there can be.
         expected_max: u8,
     },
-    /// A gateway or neighbour that is not on the link.
+    /// A gateway of another family, or a neighbour that is not on the link.
     #[error(
-        "{found} is not on the link of {address}/{prefix}: gateways and neighbours are; correct \
-         the prefix or the address"
+        "{found} cannot be on the link of {address}/{prefix}, where gateways and neighbours are; \
+         correct the prefix or the address"
     )]
     OffLink {
         /// The gateway or neighbour.

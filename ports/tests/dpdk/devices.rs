@@ -32,7 +32,7 @@ pub fn eal() -> &'static Eal {
         match with_huge_pages() {
             // Taken at once: were it to grow, the two ends of a pair, which live in one process
             // only here, would wait for each other.
-            true => arguments.extend(["--in-memory", "--single-file-segments", "-m", "384"]),
+            true => arguments.extend(["--in-memory", "--single-file-segments", "-m", "192"]),
             false => arguments.extend(["--no-shconf", "--no-huge", "-m", "256"]),
         }
         Eal::start(arguments).unwrap_or_else(|error| panic!("{error}"))

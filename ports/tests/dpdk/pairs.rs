@@ -103,7 +103,7 @@ fn what_cannot_be_opened_says_why() {
     let many = open(&config(&device, address, &[]), 300);
     assert!(matches!(many, Err(DpdkError::Queues { expected: 300, .. })), "{many:?}");
     let mut far = config(&device, address, &[]);
-    far.gateway = Some("10.77.0.1".parse().unwrap());
+    far.gateway = Some("fd09::7".parse().unwrap());
     let far = open(&far, 1);
     assert!(matches!(far, Err(DpdkError::OffLink { .. })), "{far:?}");
     let mut large = config(&device, address, &[]);

@@ -133,8 +133,13 @@ impl Neighbours {
         let width = if self.us.address.is_ipv4() { 32 } else { 128 };
         let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         let differing = network ^ bits(ip);
+        // A gateway is on the link even if its address is not of the link's network: clouds give
+        // hosts a network of their own each.
         ip.is_ipv4() == self.us.address.is_ipv4()
-            && (link_local || prefix == 0 || differing >> (width - prefix) == 0)
+            && (link_local
+                || self.gateway == Some(ip)
+                || prefix == 0
+                || differing >> (width - prefix) == 0)
     }
 }
 
@@ -163,6 +168,9 @@ mod tests {
         assert_eq!(hop("10.1.4.7"), Some("10.1.3.254".into()));
         assert_eq!(hop("224.0.0.1"), None);
         assert_eq!(hop("fd00::1"), None);
+        let neighbours = self::neighbours("10.1.2.3:9", 32, "10.1.2.1");
+        assert_eq!(neighbours.next_hop("10.1.2.4".parse().unwrap()), neighbours.gateway);
+        assert_eq!(neighbours.next_hop("10.1.2.1".parse().unwrap()), neighbours.gateway);
         let neighbours = self::neighbours("[fd00::1]:9", 64, "fe80::1");
         let hop = |to: &str| neighbours.next_hop(to.parse().unwrap()).map(|hop| hop.to_string());
         assert_eq!(hop("fd00::7"), Some("fd00::7".into()));
