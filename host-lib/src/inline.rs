@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Live, Work};
 use nic_engine::plane::{self, Context};
+use nic_engine::ports::ReadyPort;
 use nic_engine::{Builtin, LocalEngine, clock};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
@@ -65,11 +66,23 @@ impl Nic {
         P: Port + 'static,
         K: KernelSet + 'static,
     {
-        let inline = |error: &dyn std::fmt::Display| NicError::Inline(error.to_string());
-        let seed = getrandom::u64().map_err(|error| inline(&error))?;
-        let engine = Engine::<P, K>::new(port, config, seed, clock::now())
-            .map_err(|error| inline(&error))?;
-        let mut engine: Box<dyn LocalEngine> = Box::new(engine);
+        let engine = Engine::<P, K>::new(port, config, seed()?, clock::now())
+            .map_err(|error| NicError::Inline(error.to_string()))?;
+        Nic::inline_engine(Box::new(engine))
+    }
+
+    /// An engine inside this application, on a port that was opened by settings.
+    ///
+    /// # Errors
+    /// Settings that cannot be, or the system refuses.
+    pub fn inline_ready(port: ReadyPort, config: EngineConfig) -> Result<Self, NicError> {
+        let engine = port
+            .engine(config, seed()?, clock::now())
+            .map_err(|error| NicError::Inline(error.to_string()))?;
+        Nic::inline_engine(engine)
+    }
+
+    fn inline_engine(mut engine: Box<dyn LocalEngine>) -> Result<Self, NicError> {
         engine.control(clock::now(), 0, Work::AddClient);
         let client = match engine.next_answer().map(|answered| answered.answer) {
             Some(Answer::Client(client)) => client,
@@ -82,6 +95,10 @@ impl Nic {
             bells: DoorbellSet::new()?,
         }))
     }
+}
+
+fn seed() -> Result<u64, NicError> {
+    getrandom::u64().map_err(|error| NicError::Inline(error.to_string()))
 }
 
 impl InlineEngine {

@@ -64,10 +64,10 @@ pub mod dpdk;
 pub mod ring;
 pub mod sim;
 pub mod udp;
-#[cfg(feature = "xdp")]
-pub mod xdp;
 #[cfg(feature = "uring")]
 pub mod uring;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use burst::{Burst, Received};
 pub use capabilities::Capabilities;

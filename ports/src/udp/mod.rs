@@ -161,7 +161,6 @@ impl UdpPort {
         }
         true
     }
-
 }
 
 impl Frames for UdpPort {
