@@ -24,6 +24,7 @@ use crate::pair::{
 
 /// Options of `nic bench` by itself.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Arguments {
     #[command(flatten)]
     load: load::Arguments,

@@ -46,6 +46,7 @@ impl From<Waiting> for Wait {
 /// The load as the command line has it.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Load")]
+#[group(skip)]
 pub struct Arguments {
     /// What to do; the ops are listed below.
     #[arg(long, value_parser = ops::parser(), default_value = "read", hide_possible_values = true)]

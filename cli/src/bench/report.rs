@@ -197,14 +197,18 @@ fn engine(outcome: &Outcome) -> Vec<Figure> {
     let Some(counters) = outcome.counters.as_ref().filter(|_| ended > 0) else {
         return Vec::new();
     };
+    let busy_us = counters.busy_ns as f64 / 1e3;
     let each = |name, unit, count: u64| Figure::of(name, unit, &[count as f64 / ended as f64]);
     [
         each("packets_per_op", "packets/op", counters.packets_sent + counters.packets_received),
+        each("packets_sent_per_op", "packets/op", counters.packets_sent),
+        each("packets_received_per_op", "packets/op", counters.packets_received),
         each("system_calls_per_op", "calls/op", counters.send_calls + counters.receive_calls),
         each("empty_polls_per_op", "calls/op", counters.empty_polls),
-        each("engine_busy_us_per_op", "us/op", counters.busy_ns / 1000),
+        Figure::of("engine_busy_us_per_op", "us/op", &[busy_us / ended as f64]),
         Some(Figure::count("retransmissions", "packets", counters.retransmissions)),
         Some(Figure::count("lone_acks", "packets", counters.lone_acks)),
+        Some(Figure::count("asks", "times", counters.asks)),
     ]
     .into_iter()
     .flatten()
