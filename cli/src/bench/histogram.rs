@@ -6,8 +6,10 @@ use nic_figures::plot::LineChart;
 
 use crate::plain_table::duration;
 
-/// Rows of the text at most.
-const ROWS_MAX: usize = 24;
+/// Rows of the text, at most, up to the latency that 99 ops in 100 stay within.
+const ROWS_MAX: usize = 16;
+/// Percent of the ops that are shown finely; the others are shown by doublings.
+const FINE_PERCENT: f64 = 99.0;
 /// Length of the longest bar in characters.
 const BAR_LENGTH: f64 = 50.0;
 /// Ranges to a doubling, finest first.
@@ -28,20 +30,31 @@ fn boundary(index: u32, steps: u32) -> u64 {
     (f64::from(index) / f64::from(steps)).exp2().round() as u64
 }
 
-/// In ranges of equal ratio, from the first that has ops to the last.
-fn rows(latencies: &Histogram<u64>, steps: u32) -> Vec<Row> {
+/// Where the rows begin and end: in equal ratios up to the end of the many, then by doublings.
+fn boundaries(latencies: &Histogram<u64>, steps: u32) -> Vec<u64> {
     let index = |ns: u64| ((ns.max(1) as f64).log2() * f64::from(steps)).floor() as u32;
-    let first = index(latencies.min()).saturating_sub(1);
-    let last = index(latencies.max()) + 1;
-    let mut rows: Vec<Row> = (first..=last)
-        .map(|index| (boundary(index, steps), boundary(index + 1, steps)))
-        .filter(|(from_ns, to_ns)| from_ns < to_ns)
-        .map(|(from_ns, to_ns)| Row { from_ns, to_ns, count: 0 })
-        .collect();
+    let many_ns = latencies.value_at_percentile(FINE_PERCENT);
+    let fine = index(latencies.min()).saturating_sub(1)..=index(many_ns) + 1;
+    let mut boundaries: Vec<u64> = fine.map(|index| boundary(index, steps)).collect();
+    boundaries.dedup();
+    while let Some(last) = boundaries.last().copied().filter(|last| *last <= latencies.max()) {
+        boundaries.push(last * 2);
+    }
+    boundaries
+}
+
+/// The rows from the first that has ops to the last. There is at least one op.
+fn rows(latencies: &Histogram<u64>, boundaries: &[u64]) -> Vec<Row> {
+    let row = |ends: &[u64]| Row { from_ns: ends[0], to_ns: ends[1], count: 0 };
+    let mut rows: Vec<Row> = boundaries.windows(2).map(row).collect();
     for value in latencies.iter_recorded() {
         let ns = value.value_iterated_to();
-        let place = rows.partition_point(|row| row.to_ns <= ns).min(rows.len() - 1);
-        rows[place].count += value.count_since_last_iteration();
+        let place = rows.partition_point(|row| row.to_ns <= ns);
+        // What the histogram rounds up may lie at the last boundary.
+        let last = rows.len().saturating_sub(1);
+        if let Some(row) = rows.get_mut(place.min(last)) {
+            row.count += value.count_since_last_iteration();
+        }
     }
     let is_empty = |row: &Row| row.count == 0;
     let end = rows.len() - rows.iter().rev().take_while(|row| is_empty(row)).count();
@@ -54,11 +67,12 @@ pub fn text(latencies: &Histogram<u64>) -> String {
     if latencies.is_empty() {
         return String::new();
     }
-    let rows = STEPS
-        .into_iter()
-        .map(|steps| rows(latencies, steps))
-        .find(|rows| rows.len() <= ROWS_MAX)
-        .unwrap_or_else(|| rows(latencies, 1));
+    let is_short = |boundaries: &Vec<u64>| {
+        let many_ns = latencies.value_at_percentile(FINE_PERCENT);
+        boundaries.partition_point(|ns| *ns <= many_ns) <= ROWS_MAX
+    };
+    let finest = STEPS.into_iter().map(|steps| boundaries(latencies, steps)).find(is_short);
+    let rows = rows(latencies, &finest.unwrap_or_else(|| boundaries(latencies, 1)));
     let most = rows.iter().map(|row| row.count).max().unwrap_or(1).max(1) as f64;
     let all = latencies.len() as f64;
     let mut text = String::new();
@@ -103,7 +117,8 @@ mod tests {
     fn every_op_is_in_one_row() {
         for values in [&[1][..], &[4_000, 4_100, 9_000], &[1, 1_000_000_000], &[5; 1000]] {
             for steps in STEPS {
-                let rows = rows(&latencies(values), steps);
+                let latencies = latencies(values);
+                let rows = rows(&latencies, &boundaries(&latencies, steps));
                 let count: u64 = rows.iter().map(|row| row.count).sum();
                 assert_eq!(count, values.len() as u64, "{values:?}");
                 assert!(rows[0].count > 0 && rows[rows.len() - 1].count > 0);
@@ -117,8 +132,8 @@ mod tests {
         values.extend([4_900; 90]);
         values.extend([1_000_000; 10]);
         let text = text(&latencies(&values));
-        assert!(text.lines().count() <= ROWS_MAX, "{text}");
-        assert!(text.contains("90.000 %") && text.contains(&"#".repeat(50)), "{text}");
+        assert!(text.lines().count() <= ROWS_MAX + 8, "{text}");
+        assert!(text.contains(" 90.000 %") && text.contains(&"#".repeat(50)), "{text}");
         assert!(text.lines().last().unwrap().ends_with("1.000 %  #"), "{text}");
         assert_eq!(super::text(&latencies(&[])), "");
     }
