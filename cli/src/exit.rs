@@ -3,9 +3,11 @@
 use std::io;
 
 use nic_engine::daemon::{CountersFault, DaemonError, Exit};
+use nic_engine::ports::{PortFault, PortRefusal};
 use nic_host::{NicError, OpError, Status};
 use nic_shm::ConnectError;
 
+use crate::bench::Fault;
 use crate::demo::BadInput;
 
 /// What the error says itself, or else the first of its causes that says something.
@@ -25,6 +27,21 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             CountersFault::Missing { .. } => Exit::Unavailable,
             CountersFault::System { error, .. } => Exit::of_io(error, Exit::System),
             CountersFault::Foreign { .. } => Exit::Data,
+        });
+    }
+    if let Some(refusal) = cause.downcast_ref::<PortRefusal>() {
+        return Some(match refusal.fault {
+            PortFault::Taken => Exit::Unavailable,
+            PortFault::Settings => Exit::Config,
+            PortFault::Permission => Exit::NoPermission,
+            PortFault::System => Exit::System,
+        });
+    }
+    if let Some(fault) = cause.downcast_ref::<Fault>() {
+        return Some(match fault {
+            Fault::Unreadable(_) => Exit::Failed,
+            Fault::NoTarget { .. } => Exit::Data,
+            _ => Exit::Usage,
         });
     }
     if cause.is::<OpError>() {

@@ -3,6 +3,7 @@
 //! | command | what |
 //! |---|---|
 //! | `nic demo` | looks keys up in another process's table, four ways, and shows what each costs |
+//! | `nic bench` | drives any op, as many as one likes, between two hosts or on this one |
 //! | `nic serve` | runs an engine process, as the `nic-engine` binary does |
 //! | `nic status` | what a running engine is doing |
 //! | `nic ops` | flows, sessions and old ops of a running engine: what is stuck |
@@ -15,13 +16,17 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("nic needs Linux 5.14 or newer");
 
+mod bench;
 mod config;
 mod demo;
 mod doctor;
+mod engine_counters;
 mod exit;
 mod metrics;
 mod ops;
+mod pair;
 mod plain_table;
+mod random;
 mod serve;
 mod status;
 mod top;
@@ -43,6 +48,8 @@ struct Arguments {
 enum Command {
     /// Look keys up in another process's memory, in one round trip, and compare with other ways.
     Demo(demo::Arguments),
+    /// Drive any op at a target's memory, and print rates, a latency histogram and counts.
+    Bench(Box<bench::Arguments>),
     /// Run an engine process.
     #[command(after_help = Exit::table())]
     Serve(nic_engine::daemon::Arguments),
@@ -58,9 +65,12 @@ enum Command {
     Metrics(metrics::Arguments),
     /// Look at this machine: what it has, what it lacks, and the command that mends it.
     Doctor(doctor::Arguments),
-    /// A process of the demo: an engine. Started by it alone.
-    #[command(hide = true, name = demo::ENGINE_COMMAND)]
-    DemoEngine,
+    /// A process of the demo or of the bench: an engine. Started by them alone.
+    #[command(hide = true, name = pair::ENGINE_COMMAND)]
+    Engine,
+    /// A process of the bench: the application that owns the memory. Started by it alone.
+    #[command(hide = true, name = bench::TARGET_COMMAND)]
+    BenchTarget,
     /// A process of the demo: the application that owns the table. Started by it alone.
     #[command(hide = true, name = demo::TARGET_COMMAND)]
     DemoTarget,
@@ -70,6 +80,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Serve(arguments) => serve::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Status(arguments) => status::run(arguments),
@@ -77,7 +88,8 @@ fn main() -> ExitCode {
         Command::Top(arguments) => top::run(arguments),
         Command::Metrics(arguments) => metrics::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
-        Command::DemoEngine => demo::engine_process().map(|()| ExitCode::SUCCESS),
+        Command::Engine => pair::engine_process().map(|()| ExitCode::SUCCESS),
+        Command::BenchTarget => bench::target_process().map(|()| ExitCode::SUCCESS),
         Command::DemoTarget => demo::target_process().map(|()| ExitCode::SUCCESS),
     };
     match outcome {

@@ -140,7 +140,7 @@ fn the_doctor_finds_this_machine_usable() {
 
 #[test]
 fn the_demos_own_commands_are_not_for_people() {
-    for command in ["__demo-engine", "__demo-target"] {
+    for command in ["__engine", "__demo-target", "__bench-target"] {
         let output = nic(&[command]);
         assert!(!output.status.success());
         assert!(message(&output).contains("nic demo"), "{}", message(&output));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Live, Work};
 use nic_engine::plane::{self, Context};
-use nic_engine::ports::{PortSettings, open_all};
+use nic_engine::ports::{PortSettings, ReadyPort, open_all};
 use nic_engine::{Builtin, LocalEngine, clock};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
@@ -46,8 +46,7 @@ impl Nic {
     pub fn inline(config: InlineConfig) -> Result<Self, NicError> {
         let mut opened = open_all::<Builtin>(&config.port, 1)
             .map_err(|refusal| NicError::Inline(refusal.to_string()))?;
-        let engine = opened.ports.remove(0).engine(config.engine, seed()?, clock::now());
-        Nic::driving(engine.map_err(|error| NicError::Inline(error.to_string()))?)
+        Nic::inline_ready(opened.ports.remove(0), config.engine)
     }
 
     /// An engine inside this application, on a port and with a kernel set of the caller's.
@@ -59,11 +58,23 @@ impl Nic {
         P: Port + 'static,
         K: KernelSet + 'static,
     {
-        let engine = Engine::<P, K>::new(port, config, seed()?, clock::now());
-        Nic::driving(Box::new(engine.map_err(|error| NicError::Inline(error.to_string()))?))
+        let engine = Engine::<P, K>::new(port, config, seed()?, clock::now())
+            .map_err(|error| NicError::Inline(error.to_string()))?;
+        Nic::inline_engine(Box::new(engine))
     }
 
-    fn driving(mut engine: Box<dyn LocalEngine>) -> Result<Self, NicError> {
+    /// An engine inside this application, on a port that was opened by settings.
+    ///
+    /// # Errors
+    /// Settings that cannot be, or the system refuses.
+    pub fn inline_ready(port: ReadyPort, config: EngineConfig) -> Result<Self, NicError> {
+        let engine = port
+            .engine(config, seed()?, clock::now())
+            .map_err(|error| NicError::Inline(error.to_string()))?;
+        Nic::inline_engine(engine)
+    }
+
+    fn inline_engine(mut engine: Box<dyn LocalEngine>) -> Result<Self, NicError> {
         engine.control(clock::now(), 0, Work::AddClient);
         let client = match engine.next_answer().map(|answered| answered.answer) {
             Some(Answer::Client(client)) => client,

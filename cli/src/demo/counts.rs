@@ -1,18 +1,13 @@
 //! Counts around a slice: engines' counters after minus before, and processes' own clocks.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nic_engine::engine::Counters;
 use nic_figures::Figure;
 
 use super::world::{Way, World};
-
-/// How long to wait between two looks at an engine process's counters, and how often to look: they
-/// are published when the engine has nothing to do.
-const LOOK_PAUSE: Duration = Duration::from_millis(2);
-const LOOKS_MAX: u32 = 100;
+use crate::engine_counters::{difference, in_status, settled};
 
 /// Everything that is counted, at one moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,10 +78,10 @@ impl Snapshot {
     /// What is counted now, once both engines have come to rest.
     pub fn take(world: &World, way: &Way) -> Result<Self> {
         way.finish_turns()?;
-        let target = settled(|| counters_in(&world.engine_status()?))?;
+        let target = settled(|| in_status(&world.engine_status()?))?;
         let initiator = match way.nic.counters() {
             Some(counters) => counters,
-            None => settled(|| counters_in(&way.nic.status()?))?,
+            None => settled(|| in_status(&way.nic.status()?))?,
         };
         let owner = way.owner.pid();
         let is_engine = |name: &str| name.starts_with("engine-");
@@ -198,38 +193,6 @@ impl Tally {
     }
 }
 
-fn difference(after: &Counters, before: &Counters) -> Counters {
-    let (after, before) = (after.values(), before.values());
-    Counters::from_values(std::array::from_fn(|i| after[i].wrapping_sub(before[i])))
-}
-
-/// Looks until two looks see the same.
-fn settled(mut look: impl FnMut() -> Result<Counters>) -> Result<Counters> {
-    let mut last = look()?;
-    for _ in 0..LOOKS_MAX {
-        std::thread::sleep(LOOK_PAUSE);
-        let now = look()?;
-        if now == last {
-            break;
-        }
-        last = now;
-    }
-    Ok(last)
-}
-
-/// The first engine's counters in a status.
-fn counters_in(status: &str) -> Result<Counters> {
-    let status: serde_json::Value = serde_json::from_str(status)?;
-    let counters = &status["engines"][0]["counters"];
-    let mut values = [0; Counters::COUNT];
-    for (metric, value) in Counters::LIST.iter().zip(&mut values) {
-        *value = counters[&*metric.name]
-            .as_u64()
-            .with_context(|| format!("the engine's status lacks the counter {}", metric.name))?;
-    }
-    Ok(Counters::from_values(values))
-}
-
 /// Clocks of a process's threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Clocks {
@@ -258,7 +221,7 @@ fn clocks(pid: u32, is_chosen: impl Fn(&str) -> bool) -> Result<Clocks> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 

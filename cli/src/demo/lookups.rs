@@ -11,8 +11,8 @@ use zerocopy::FromBytes;
 
 use super::pairs::Pairs;
 use super::pipeline::Pipeline;
-use super::random::Random;
 use super::world::{CALL_VALUE_MAX, Way};
+use crate::random::Random;
 
 /// What a plain READ reads, in bytes.
 const READ_BYTES: u64 = 64;

@@ -1,66 +1,9 @@
 //! What the demo's processes say to each other, as JSON over the socket that a child gets as its
 //! standard input.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
-/// How packets travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum PortKind {
-    /// Kernel UDP on the loopback.
-    Udp,
-    /// Shared memory between two engines.
-    Ring,
-}
-
-impl PortKind {
-    /// Its name in output.
-    pub fn name(self) -> &'static str {
-        match self {
-            PortKind::Udp => "udp",
-            PortKind::Ring => "ring",
-        }
-    }
-}
-
-/// The port that a child is to open. For a ring its socket is the last descriptor of the message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PortOrder {
-    /// A UDP socket on the loopback.
-    Udp,
-    /// One side of a ring; the addresses are names only.
-    Ring {
-        /// This side's.
-        local: SocketAddr,
-        /// The other side's.
-        peer: SocketAddr,
-    },
-}
-
-/// To an engine process. Descriptors: a control socket for each of its applications.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct EngineOrder {
-    /// The core to run on.
-    pub core: Option<usize>,
-    /// Its port.
-    pub port: PortOrder,
-    /// How long it spins without work before it sleeps, in microseconds.
-    pub spin_us: u64,
-}
-
-/// From an engine process.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum EngineReply {
-    /// It runs.
-    Ready,
-    /// It does not.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
+use crate::pair::PortOrder;
 
 /// To the application that owns the table. Descriptors: the pairs; with an engine process its
 /// control socket, without one and on a ring the ring's socket.

@@ -1,9 +1,7 @@
 //! `nic demo`: keys looked up in a hash table that lives in another process's memory, through two
 //! engines, while no thread of that process runs; and the same by other ways, for comparison.
 
-mod child;
 mod counts;
-mod engine_process;
 mod input;
 mod lookups;
 mod measure;
@@ -12,12 +10,10 @@ mod pairs;
 mod pipeline;
 mod plain;
 mod plan;
-mod random;
 mod report;
 mod target_process;
 mod world;
 
-pub use engine_process::run as engine_process;
 pub use input::BadInput;
 pub use target_process::run as target_process;
 
@@ -32,16 +28,14 @@ use nic_figures::{LatencyRecorder, PlacementProbe};
 use self::counts::{Per, Snapshot, Tally};
 use self::lookups::{Kind, Lookups};
 use self::measure::{Contest, Tallies};
-use self::message::PortKind;
 use self::pairs::Pairs;
 use self::plain::{Lengths, Plain};
-use self::plan::{Drive, Plan};
+use self::plan::Plan;
 use self::report::{Outcome, Setup};
 use self::world::World;
+use crate::pair::{Drive, PairPort};
 
-/// The hidden commands of the demo's other processes.
-pub const ENGINE_COMMAND: &str = "__demo-engine";
-/// See [`ENGINE_COMMAND`].
+/// The hidden command of the application that owns the table.
 pub const TARGET_COMMAND: &str = "__demo-target";
 
 /// How long one slice of a way lasts.
@@ -55,8 +49,8 @@ const SAMPLE: Duration = Duration::from_millis(20);
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// How packets travel between the two engines.
-    #[arg(long, value_enum, default_value = "udp")]
-    port: PortKind,
+    #[arg(long, value_parser = PairPort::parser(), default_value = "udp")]
+    port: PairPort,
     /// Load these pairs: each line a key (1 to 512 bytes), a TAB, a value (up to 1 MiB).
     #[arg(long, value_name = "FILE", conflicts_with = "entries")]
     input: Option<PathBuf>,

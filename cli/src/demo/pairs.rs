@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use nic_host::Geometry;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::random::Random;
+use crate::random::Random;
 
 /// Length of a generated key, and of a generated value, in bytes.
 pub const KEY_BYTES: usize = 16;

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nic_figures::cores;
 use nic_shm::RacyMem;
 
-use super::message::PortKind;
+use crate::pair::PairPort;
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,9 +62,10 @@ const END: u64 = u64::MAX;
 const END_BYTES: usize = 1;
 
 impl Plain {
-    /// Starts the other side on `core`. `yielding`: both sides share one core.
+    /// Starts the other side on `core`: memory that both sides share instead of a ring, kernel UDP
+    /// instead of any other port. `yielding`: both sides share one core.
     pub fn start(
-        kind: PortKind,
+        port: PairPort,
         lengths: Lengths,
         core: Option<usize>,
         yielding: bool,
@@ -73,9 +74,9 @@ impl Plain {
             request: lengths.request.clamp(END_BYTES + 1, BYTES_MAX),
             reply: lengths.reply.clamp(END_BYTES + 1, BYTES_MAX),
         };
-        let (near, far) = match kind {
-            PortKind::Udp => udp(yielding)?,
-            PortKind::Ring => {
+        let (near, far) = match port {
+            PairPort::Kind(_) => udp(yielding)?,
+            PairPort::Ring => {
                 let memory = RacyMem::allocate(2 * REPLY);
                 let near = Near::Slots { memory: memory.clone(), sequence: 0, yielding };
                 (near, Far::Slots { memory, yielding })
@@ -272,13 +273,15 @@ impl Looks {
 
 #[cfg(test)]
 mod tests {
+    use nic_engine::ports::PortKind;
+
     use super::*;
 
     #[test]
     fn slices_follow_one_another_on_both_kinds() {
-        for kind in [PortKind::Udp, PortKind::Ring] {
+        for port in [PairPort::Kind(PortKind::Udp), PairPort::Ring] {
             let lengths = Lengths { request: 100, reply: 200 };
-            let mut plain = Plain::start(kind, lengths, None, true).unwrap();
+            let mut plain = Plain::start(port, lengths, None, true).unwrap();
             for _ in 0..3 {
                 plain.begin().unwrap();
                 for _ in 0..50 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
+use nic_engine::ports::PortKind;
 use nic_figures::plot::BarChart;
 use nic_figures::table::number;
 use nic_figures::{Figure, Measured, Report};
@@ -19,6 +20,7 @@ use super::pairs::Sizes;
 use super::plain::Lengths;
 use super::plan::Plan;
 use super::world::World;
+use crate::pair::PairPort;
 
 /// Under what circumstances.
 pub struct Setup<'s> {
@@ -276,6 +278,9 @@ fn notes(setup: &Setup<'_>, outcome: &Outcome) -> Vec<String> {
             "The table lies on pages of 4 KiB, so most loads miss the TLB as well; with huge pages \
              (`sudo sysctl -w vm.nr_hugepages={all}`, see `nic doctor`) everything is faster."
         ));
+    }
+    if !matches!(setup.plan.port, PairPort::Ring | PairPort::Kind(PortKind::Udp)) {
+        notes.push("The figure of the port alone is that of kernel UDP.".to_owned());
     }
     if outcome.measured.figure("call_threaded.p50").is_none() && outcome.errors == 0 {
         let most = super::world::CALL_VALUE_MAX;

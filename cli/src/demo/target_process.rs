@@ -5,19 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nic_engine::Builtin;
-use nic_engine::engine::EngineConfig;
 use nic_figures::cores;
 use nic_host::{
-    Access, Answer, BucketTable, Endpoint, Identity, InlineConfig, Nic, Pages, ServeError, Session,
-    Wait, answer_for_owner,
+    Access, Answer, BucketTable, Endpoint, Identity, Nic, Pages, ServeError, Session, Wait,
+    answer_for_owner,
 };
 use nic_shm::wait_any;
 
-use super::child::Link;
-use super::engine_process::ring_port;
-use super::message::{PortOrder, TargetOrder, TargetReady, TargetReply, TargetRequest};
+use super::message::{TargetOrder, TargetReady, TargetReply, TargetRequest};
 use super::pairs::Pairs;
+use crate::pair::{End, Link};
 
 /// The service that answers for keys.
 const SERVICE: u16 = 1;
@@ -78,11 +75,7 @@ fn live(link: &Link, order: &TargetOrder, descriptors: Vec<OwnedFd>) -> Result<(
 fn open(order: &TargetOrder, socket: Option<OwnedFd>) -> Result<Nic> {
     Ok(match order.inline {
         None => Nic::connect(Endpoint::Socket(socket.context("the engine's socket is missing")?))?,
-        Some(PortOrder::Udp) => Nic::inline(InlineConfig::default())?,
-        Some(ring) => {
-            let port = ring_port(ring, socket.context("the ring's socket is missing")?)?;
-            Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?
-        }
+        Some(order) => End { order, ring: socket }.inline()?,
     })
 }
 

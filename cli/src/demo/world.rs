@@ -1,26 +1,19 @@
 //! The demo's cast: engines, the application that owns the table, and the initiator, which is this
 //! process.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nic_engine::Builtin;
-use nic_engine::engine::EngineConfig;
 use nic_figures::cores;
-use nic_host::{Endpoint, InlineConfig, Nic, RemoteTable, Session};
-use nic_shm::{ControlSocket, wait_any};
+use nic_host::{Nic, RemoteTable, Session};
+use nic_shm::wait_any;
 
-use super::child::Child;
-use super::engine_process::ring_port;
-use super::message::{
-    EngineOrder, EngineReply, PortKind, PortOrder, TargetOrder, TargetReady, TargetReply,
-    TargetRequest,
-};
+use super::TARGET_COMMAND;
+use super::message::{TargetOrder, TargetReady, TargetReply, TargetRequest};
 use super::pairs::Pairs;
-use super::plan::{Drive, Plan};
-use super::{ENGINE_COMMAND, TARGET_COMMAND};
+use super::plan::Plan;
+use crate::pair::{Child, Drive, End, Ends, EngineStart, await_engine, connect, start_engine};
 
 /// How long an inline engine goes on after a slice, so that the last acknowledgement leaves.
 const LAST_TURNS: Duration = Duration::from_micros(300);
@@ -66,32 +59,22 @@ struct Opening {
     loaded: u64,
 }
 
-/// The two ends of a link between two engines.
-struct Ends {
-    initiator: (PortOrder, Option<OwnedFd>),
-    target: (PortOrder, Option<OwnedFd>),
-}
-
 impl World {
     /// Starts all processes and fills the tables; `loaded` is told how many pairs are in.
     pub fn start(plan: &Plan, pairs: &Pairs, loaded: impl Fn(u64)) -> Result<Self> {
         let file = pairs.to_file()?;
-        let (to_owner, of_owner) = ControlSocket::pair()?;
-        let (to_observer, of_observer) = ControlSocket::pair()?;
         let ends = Ends::new(plan.port, 1)?;
-        let engine = Child::start(ENGINE_COMMAND, "the target's engine")?;
-        let order = EngineOrder {
+        let start = EngineStart {
+            what: "the target's engine",
             core: plan.cores.target,
-            port: ends.target.0,
-            spin_us: plan.engine_spin_us(),
+            spin_us: plan.cores.engine_spin_us(),
+            applications: 2,
         };
-        let mut descriptors = vec![to_owner.as_fd(), to_observer.as_fd()];
-        descriptors.extend(ends.target.1.as_ref().map(AsFd::as_fd));
-        engine.send(&order, &descriptors)?;
-        drop((to_owner, to_observer, ends.target));
+        let (engine, mut sockets) = start_engine(start, ends.target)?;
         let (nic, own_engine) = initiator(plan, ends.initiator)?;
         await_engine(&engine)?;
-        let observer = Nic::connect(Endpoint::Socket(of_observer.as_fd().try_clone_to_owned()?))?;
+        let observer = connect(&mut sockets)?;
+        let of_owner = sockets.pop().context("the target's engine has no socket left")?;
         let order =
             TargetOrder { core: plan.cores.owner, inline: None, yielding: plan.owner_yields() };
         let owner = Child::start(TARGET_COMMAND, "the target application")?;
@@ -200,59 +183,20 @@ fn ask(owner: &Child, request: &TargetRequest) -> Result<()> {
     }
 }
 
-impl Ends {
-    /// `number` keeps the names of several rings apart.
-    fn new(port: PortKind, number: u16) -> Result<Self> {
-        if port == PortKind::Udp {
-            return Ok(Ends { initiator: (PortOrder::Udp, None), target: (PortOrder::Udp, None) });
-        }
-        let (one, other) = ControlSocket::pair()?;
-        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let (initiator, target) = (address(2 * number), address(2 * number + 1));
-        Ok(Ends {
-            initiator: (
-                PortOrder::Ring { local: initiator, peer: target },
-                Some(one.as_fd().try_clone_to_owned()?),
-            ),
-            target: (
-                PortOrder::Ring { local: target, peer: initiator },
-                Some(other.as_fd().try_clone_to_owned()?),
-            ),
-        })
-    }
-}
-
 /// The initiator's engine: inside this process, or a process of its own.
-fn initiator(
-    plan: &Plan,
-    (port, ring): (PortOrder, Option<OwnedFd>),
-) -> Result<(Nic, Option<Child>)> {
+fn initiator(plan: &Plan, end: End) -> Result<(Nic, Option<Child>)> {
     if plan.initiator == Drive::Inline {
-        let nic = match ring {
-            None => Nic::inline(InlineConfig::default())?,
-            Some(ring) => {
-                Nic::inline_on::<_, Builtin>(ring_port(port, ring)?, EngineConfig::default())?
-            }
-        };
-        return Ok((nic, None));
+        return Ok((end.inline()?, None));
     }
-    let (theirs, own) = ControlSocket::pair()?;
-    let engine = Child::start(ENGINE_COMMAND, "the initiator's engine")?;
-    let order =
-        EngineOrder { core: plan.cores.initiator_engine, port, spin_us: plan.engine_spin_us() };
-    let mut descriptors = vec![theirs.as_fd()];
-    descriptors.extend(ring.as_ref().map(AsFd::as_fd));
-    engine.send(&order, &descriptors)?;
+    let start = EngineStart {
+        what: "the initiator's engine",
+        core: plan.cores.initiator_engine,
+        spin_us: plan.cores.engine_spin_us(),
+        applications: 1,
+    };
+    let (engine, mut sockets) = start_engine(start, end)?;
     await_engine(&engine)?;
-    let nic = Nic::connect(Endpoint::Socket(own.as_fd().try_clone_to_owned()?))?;
-    Ok((nic, Some(engine)))
-}
-
-fn await_engine(engine: &Child) -> Result<()> {
-    match engine.receive()? {
-        EngineReply::Ready => Ok(()),
-        EngineReply::Failed { reason } => bail!("an engine did not start: {reason}"),
-    }
+    Ok((connect(&mut sockets)?, Some(engine)))
 }
 
 /// The second table, whose owner drives its engine itself.
@@ -261,11 +205,11 @@ fn open_polled(plan: &Plan, file: &OwnedFd) -> Result<Opening> {
     let owner = Child::start(TARGET_COMMAND, "the polling target application")?;
     let order = TargetOrder {
         core: plan.cores.target,
-        inline: Some(ends.target.0),
+        inline: Some(ends.target.order),
         yielding: plan.cores.is_one(),
     };
     let mut descriptors = vec![file.as_fd()];
-    descriptors.extend(ends.target.1.as_ref().map(AsFd::as_fd));
+    descriptors.extend(ends.target.ring.as_ref().map(AsFd::as_fd));
     owner.send(&order, &descriptors)?;
     let (nic, own_engine) = initiator(plan, ends.initiator)?;
     Ok(Opening { nic, owner, own_engine, ready: None, loaded: 0 })

@@ -1,4 +1,4 @@
-//! The demo's other processes: this program again, with a socket for standard input.
+//! Other processes that this program starts: itself again, with a socket for standard input.
 //!
 //! A child leaves no trace: it has no path, gets its descriptors through that socket, and ends at
 //! the socket's end-of-file, whatever this process dies of. The kernel is asked to kill it then as
@@ -21,7 +21,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A process of the demo, seen from the one that started it. Dropping it ends it.
+/// A process that this one has started. Dropping it ends it.
 #[derive(Debug)]
 pub struct Child {
     what: &'static str,
@@ -30,7 +30,7 @@ pub struct Child {
     link: Option<Link>,
 }
 
-/// One end of the socket between two processes of the demo.
+/// One end of the socket between such a process and the one that started it.
 #[derive(Debug)]
 pub struct Link {
     socket: ControlSocket,
@@ -116,7 +116,8 @@ impl Link {
         let descriptor = std::io::stdin().as_fd().try_clone_to_owned()?;
         let link = Link { socket: ControlSocket::from_fd(descriptor) };
         link.socket.peer_credentials().context(
-            "this command is a part of `nic demo` and is started by it; run `nic demo` instead",
+            "this command is a part of `nic demo` and `nic bench` and is started by them; run one of \
+             these instead",
         )?;
         Ok(link)
     }
@@ -139,7 +140,7 @@ impl Link {
                 break;
             }
             if left == Some(Duration::ZERO) {
-                bail!("a process of the demo has said nothing for {patience:?}");
+                bail!("a process that was started has said nothing for {patience:?}");
             }
         }
         let mut buffer = [0; MESSAGE_BYTES_MAX];
@@ -148,7 +149,7 @@ impl Link {
                 Ok(Some((serde_json::from_slice(&buffer[..len])?, descriptors)))
             }
             Incoming::EndOfFile => Ok(None),
-            Incoming::Nothing => bail!("a socket of the demo does not block"),
+            Incoming::Nothing => bail!("a socket between processes does not block"),
         }
     }
 
