@@ -91,6 +91,10 @@ provide_toolchain() {
         need_package ps procps
         need_package ip iproute2
         need_package ethtool ethtool
+        need_package valgrind valgrind
+        # For the port over DPDK, which is looked for when it is built.
+        need_package pkg-config pkg-config
+        need_package /usr/include/dpdk/rte_ethdev.h libdpdk-dev
         need_package jq jq
         need_package prometheus prometheus
     fi
@@ -151,7 +155,7 @@ provide_huge_pages() {
     local wanted="$1" before
     before="$(</proc/sys/vm/nr_hugepages)"
     ((before < wanted)) || return 0
-    echo "$before" >"$scratch/huge-pages-before"
+    [[ -f "$scratch/huge-pages-before" ]] || echo "$before" >"$scratch/huge-pages-before"
     echo "$wanted" >/proc/sys/vm/nr_hugepages
     echo "huge pages: $before before, $(</proc/sys/vm/nr_hugepages) for these tests"
 }

@@ -1,0 +1,52 @@
+# The gate's checks of ports that need root, devices or libraries of their own. Sourced by .ci/run.
+# shellcheck shell=bash
+
+# as_root LIMIT COMMAND..: in the copy, as root_tests runs.
+as_root() {
+    local limit="$1"
+    shift
+    in_copy "$scratch/root" timeout --foreground --kill-after=10s "$limit" "$@"
+}
+
+# The suite and more over vhost, memif, af_packet and af_xdp, with huge pages and without. One
+# environment of DPDK's per process, so one test after the other.
+dpdk_tests() {
+    provide_huge_pages 256
+    as_root 15m cargo test -p nic-ports --features dpdk --test dpdk -- --include-ignored \
+        --test-threads=1 2>&1 | tee --append "$scratch/root-tests.log"
+}
+
+# Engines on every kind of port with engines on every other.
+interop_tests() {
+    provide_huge_pages 256
+    as_root 15m cargo test -p nic-tests --features dpdk --test interop -- --include-ignored 2>&1 |
+        tee --append "$scratch/root-tests.log"
+}
+
+# Each kind of port once through, beside its own plainest calls. Times are not looked at.
+ports_bench() {
+    local status=0
+    provide_huge_pages 256
+    as_root 15m cargo build --release -p nic-benches --features dpdk
+    as_root 5m cargo run --quiet --release -p nic-benches --features dpdk -- ports --json --rounds 2 \
+        >"$scratch/ports.json" || status=$?
+    ((status == 0 || status == 75))
+    head -c 4000 "$scratch/ports.json"
+    jq --exit-status '([.results[] | {(.name): .value}] | add) as $found
+        | ["udp", "uring", "ring", "xdp", "vhost"]
+        | all(. as $port | $found["errors_" + $port] == 0 and $found["scar_mops_" + $port] > 0)' \
+        "$scratch/ports.json"
+}
+
+# What a lookup costs the target in instructions: counts, which noise cannot touch. The bounds are
+# a little above what was counted last; they are lowered with it.
+instructions() {
+    local maxima='{"udp": 1750, "ring": 1750}'
+    as_root 10m cargo run --quiet --release -p nic-benches --features dpdk -- instructions --json \
+        >"$scratch/instructions.json"
+    jq --raw-output '.results[] | "\(.name) \(.value)"' "$scratch/instructions.json"
+    jq --exit-status --argjson maxima "$maxima" '([.results[] | {(.name): .value}] | add) as $found
+        | $maxima | to_entries
+        | all($found["target_instructions_per_scar_" + .key] <= .value)' \
+        "$scratch/instructions.json"
+}
