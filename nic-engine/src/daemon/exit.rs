@@ -57,7 +57,7 @@ impl Exit {
         match self {
             Exit::Ok => "all is well; for an engine process: it was asked to end, and did",
             Exit::Failed => {
-                "failed otherwise, or what was looked at is not as it should be (doctor, demo)"
+                "failed otherwise, or what was looked at is not as it should be (doctor, demo, bench)"
             }
             Exit::Usage => "the command line makes no sense",
             Exit::Data => "a file is not of the expected kind, or is damaged",
