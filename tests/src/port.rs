@@ -1,6 +1,6 @@
 //! The port of the tests' engines: the simulator's, and on demand packets go astray.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use nic_transport::{FrameId, Frames};
 /// Sends packets for one address to another, as a load balancer might between the engines of a
 /// process. Shared by the port and the test.
 #[derive(Clone, Debug, Default)]
-pub struct Misdirection(Rc<RefCell<Option<Detour>>>);
+pub struct Misdirection(Rc<RefCell<Option<Detour>>>, Rc<Cell<u16>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Detour {
@@ -26,6 +26,12 @@ impl Misdirection {
     /// The next `packets` packets for `from` go to `to`.
     pub fn set(&self, from: SocketAddr, to: SocketAddr, packets: u32) {
         *self.0.borrow_mut() = Some(Detour { from, to, packets });
+    }
+
+    /// What is received from now on was sent to this UDP port, as on a queue that several engines
+    /// share; 0: to the port's own.
+    pub fn receive_for(&self, udp_port: u16) {
+        self.1.set(udp_port);
     }
 
     /// How many of them are still to come.
@@ -104,7 +110,16 @@ impl Port for TestPort {
     }
 
     fn receive(&mut self, burst: &mut Burst) -> usize {
-        self.inner.receive(burst)
+        let received = self.inner.receive(burst);
+        let to_port = self.misdirection.1.get();
+        if to_port != 0 {
+            let views: Vec<Received> = burst.views().to_vec();
+            burst.clear();
+            for view in views {
+                assert!(burst.push(Received { to_port, ..view }), "as many as there were");
+            }
+        }
+        received
     }
 
     fn view<'a>(&'a self, received: &Received) -> &'a [u8] {

@@ -228,3 +228,21 @@ fn damaged_packets_for_a_neighbour() {
     assert_eq!((counters[0].forwarded, counters[1].taken_over), (1, 1));
     assert_eq!((counters[0].corrupted_packets, counters[1].corrupted_packets), (0, 1));
 }
+
+/// A device's queue brings a handshake to the wrong engine: it says to which UDP port it was sent, so
+/// the right one answers, and what follows names it by itself.
+#[test]
+fn a_handshake_at_the_wrong_engine() {
+    let mut process = process(6);
+    let [right, wrong] = [0, 1].map(|n| process.world.address(process.engines[n]));
+    process.world.host(process.elsewhere).misdirection.set(right, wrong, u32::MAX);
+    process.world.host(process.engines[1]).misdirection.receive_for(right.port());
+    let mut session = process.world.add_session(process.elsewhere, GEOMETRY);
+    let remote = process.world.connect(&session, process.engines[0], process.regions[0].2);
+    let done = process.world.run(&mut session, &Ask::fetch_add(remote, 0, 1));
+    assert!(done.is_ok(), "{:?}", done.ended());
+    let counters = process.engines.map(|engine| process.world.counters(engine));
+    assert_eq!((counters[0].flows, counters[1].flows), (1, 0), "the engine that was asked for");
+    assert_eq!((counters[0].executed, counters[1].executed), (1, 0));
+    assert!(counters[1].forwarded >= 3 && counters[0].taken_over == counters[1].forwarded);
+}
