@@ -41,6 +41,13 @@ struct Way {
     far: Far,
 }
 
+impl Drop for Way {
+    fn drop(&mut self) {
+        // What is dropped next asks the far side for its end, and so may devices.
+        let _ = self.far.resume();
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<Report> {
     // Before there is a second thread: the network is this process's own from here on.
     network::own()?;
@@ -106,9 +113,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
 }
 
 fn open(kind: Kind, cores: &cores::CorePair) -> Result<Way> {
-    let raw = Raw::open(kind, cores.target)?;
     let (far, near) = Far::start(kind, cores.target)?;
     let lookups = Lookups::open(near, &far, TABLE_BYTES)?;
+    let raw = Raw::open(kind, cores.target)?;
     far.stop()?;
     Ok(Way { kind, raw: RefCell::new(raw), lookups, far })
 }
