@@ -15,7 +15,7 @@ use nic_wire::ticket::Ticket;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::engines::Engines;
-use super::residue::free_huge_pages;
+use super::residue::{free_huge_pages, until};
 use super::{PROGRAM, machine};
 
 const HUGE: u64 = 2 << 20;
@@ -198,5 +198,6 @@ fn a_hole_in_huge_pages_ends_the_region_and_not_the_engine() {
     }
     drop(owner);
     drop(place);
-    assert_eq!(free_huge_pages(), before);
+    // The kernel lets go of the packet memory of a dead process a little later.
+    until("huge pages are free again", || free_huge_pages() >= before);
 }
