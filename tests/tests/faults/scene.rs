@@ -335,14 +335,16 @@ impl Scene {
 
     /// Tells each load that reaches a target.
     fn tell_all(&mut self, target: usize, line: &str) {
-        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>() {
+        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>()
+        {
             self.loads[load].tell(line);
         }
     }
 
     /// Takes an answer from each load that reaches a target.
     fn hear_all(&mut self, target: usize) {
-        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>() {
+        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>()
+        {
             self.loads[load].answer();
         }
     }
