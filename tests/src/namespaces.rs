@@ -152,7 +152,7 @@ impl Host {
         let output = self.command("ethtool").args(arguments).output();
         let output = output.unwrap_or_else(|error| panic!("ip cannot be run: {error}"));
         let refusal = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ethtool {arguments:?}: {refusal}");
+        assert!(output.status.success(), "ethtool {arguments:?} (Debian: ethtool): {refusal}");
     }
 
     /// A command that will run this program here. The process that it starts is the program's own.
