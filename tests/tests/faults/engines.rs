@@ -22,7 +22,7 @@ impl Engines {
     pub fn start(change: impl FnOnce(&mut Config)) -> Engines {
         let folder = tempfile::tempdir().unwrap();
         let wire = Wire::new(WireKind::of_environment());
-        let mut engines = Engines { daemons: Vec::new(), wire: wire, folder };
+        let mut engines = Engines { daemons: Vec::new(), wire, folder };
         let config = |end| engines.wire.config(end, &engines.socket(end), WaitMode::Adaptive);
         let mut configs = [config(0), config(1)];
         change(&mut configs[1]);
