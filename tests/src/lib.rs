@@ -39,6 +39,7 @@ mod seeds;
 mod session;
 pub mod system_call_trap;
 pub mod watched_port;
+pub mod wire;
 mod world;
 
 pub use ask::Ask;

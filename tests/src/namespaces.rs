@@ -133,6 +133,28 @@ impl Host {
         if is_ipv6 { self.ipv6().into() } else { self.ipv4().into() }
     }
 
+    /// Takes its addresses from the kernel, which then answers for none of them on the link: whoever
+    /// drives the device without the kernel does.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn forget_addresses(&self) {
+        ip(&format!("-n {} address flush dev {DEVICE}", self.name));
+    }
+
+    /// Has the kernel cut runs of segments (UDP GSO) before they leave. On a real link the device
+    /// does; a virtual one hands them over whole, and who is no kernel cannot use them.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    pub fn cut_runs(&self) {
+        let arguments = ["-K", DEVICE, "tx-udp-segmentation", "off"];
+        let output = self.command("ethtool").args(arguments).output();
+        let output = output.unwrap_or_else(|error| panic!("ip cannot be run: {error}"));
+        let refusal = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ethtool {arguments:?} (Debian: ethtool): {refusal}");
+    }
+
     /// A command that will run this program here. The process that it starts is the program's own.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

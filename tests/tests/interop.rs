@@ -8,13 +8,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use nic_engine::daemon::WaitMode;
+use nic_engine::ports::{PortKind, PortSettings, XdpModeSetting};
 use nic_host::{
     Access, BucketTable, Geometry, Identity, Lookup, Nic, Region, RemoteRegion, RemoteTable,
     Session,
 };
-use nic_tests::children::{self, Child, EngineOptions, PortKind, Role, Waiting};
+use nic_tests::children::{self, Child};
 use nic_tests::namespaces::{Host, Hosts, LinkOptions};
 use nic_tests::sample;
+use nic_tests::wire::{daemon_config, start_daemon};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nic-tests");
 /// Where every engine receives, each on its own host.
@@ -22,10 +25,71 @@ const PORT: u16 = 4791;
 /// Longer than any op takes, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Every kind of port, one line each, and its name in an engine's status.
-const KINDS: [(PortKind, &str); 2] = [(PortKind::Udp, "udp"), (PortKind::Uring, "uring")];
-/// Every kind of link, by its MTU.
-const MTUS: [u32; 2] = [1500, 9000];
+/// A kind of port, and what is to be done for it.
+#[derive(Clone, Copy)]
+struct Kind {
+    port: PortKind,
+    /// How it calls itself in an engine's status.
+    status: &'static str,
+    xdp_mode: XdpModeSetting,
+    /// What DPDK is to drive of the host's device, and how EAL is started.
+    dpdk: (&'static str, &'static [&'static str]),
+    /// The longest network packet of the links that it can be on.
+    mtu_max: u32,
+    /// It cannot use runs of segments that a peer's kernel did not cut.
+    wants_cut_runs: bool,
+}
+
+const UDP: Kind = Kind {
+    port: PortKind::Udp,
+    status: "port udp (",
+    xdp_mode: XdpModeSetting::Auto,
+    dpdk: ("", &[]),
+    mtu_max: u32::MAX,
+    wants_cut_runs: false,
+};
+
+/// Every kind of port. All work over both IPv4 and IPv6.
+const KINDS: &[Kind] = &[
+    UDP,
+    Kind { port: PortKind::Uring, status: "port uring (", ..UDP },
+    Kind {
+        port: PortKind::Xdp,
+        status: "port xdp (generic",
+        xdp_mode: XdpModeSetting::Generic,
+        wants_cut_runs: true,
+        ..UDP
+    },
+    // With a program in the driver, a frame has to fit a page.
+    Kind {
+        port: PortKind::Xdp,
+        status: "port xdp (native",
+        xdp_mode: XdpModeSetting::Native,
+        mtu_max: 3498,
+        ..UDP
+    },
+    // Its rings have places of 2 KiB for frames.
+    #[cfg(feature = "dpdk")]
+    Kind {
+        port: PortKind::Dpdk,
+        status: "port dpdk (net_af_packet",
+        dpdk: ("net_af_packet0,iface=", &["--no-shconf", "--no-huge", "-m", "256", "--no-pci"]),
+        mtu_max: 1500,
+        wants_cut_runs: true,
+        ..UDP
+    },
+    // A program in the driver as well, and DPDK is not asked for more.
+    #[cfg(feature = "dpdk")]
+    Kind {
+        port: PortKind::Dpdk,
+        status: "port dpdk (net_af_xdp",
+        dpdk: ("net_af_xdp0,busy_budget=0,iface=", &["--in-memory", "--no-pci"]),
+        mtu_max: 1500,
+        ..UDP
+    },
+];
+const USUAL_MTU: u32 = 1500;
+const JUMBO_MTU: u32 = 9000;
 
 /// Bytes of the target's plain region.
 const REGION_BYTES: u64 = 4 << 20;
@@ -43,31 +107,35 @@ const KEYS: u64 = 300;
 #[test]
 #[ignore = "needs root: sudo -E cargo test -p nic-tests --test interop -- --include-ignored"]
 fn every_port_works_with_every_other() {
-    for mtu in MTUS {
-        let hosts = Hosts::pair(LinkOptions { mtu, ..LinkOptions::default() });
-        for is_ipv6 in [false, true] {
-            for initiator in KINDS {
-                for target in KINDS {
-                    eprintln!("{} to {}, ipv6 {is_ipv6}, mtu {mtu}", initiator.1, target.1);
-                    work_together(&hosts, is_ipv6, initiator, target);
+    for is_ipv6 in [false, true] {
+        for initiator in KINDS {
+            for target in KINDS {
+                for mtu in mtus(initiator, target) {
+                    let [from, to] = [initiator.status, target.status];
+                    eprintln!("{from}) to {to}), ipv6 {is_ipv6}, mtu {mtu}");
+                    work_together(mtu, is_ipv6, initiator, target);
                 }
             }
         }
     }
 }
 
+/// The usual link, and one for the longest packets that both can have.
+fn mtus(initiator: &Kind, target: &Kind) -> impl Iterator<Item = u32> {
+    let longest = JUMBO_MTU.min(initiator.mtu_max).min(target.mtu_max);
+    [USUAL_MTU, longest].into_iter().take(if longest > USUAL_MTU { 2 } else { 1 })
+}
+
 /// Applications on the left work on memory on the right.
-fn work_together(
-    hosts: &Hosts,
-    is_ipv6: bool,
-    initiator: (PortKind, &str),
-    target: (PortKind, &str),
-) {
+fn work_together(mtu: u32, is_ipv6: bool, initiator: &Kind, target: &Kind) {
+    let hosts = Hosts::pair(LinkOptions { mtu, ..LinkOptions::default() });
+    prepare(&hosts.left, initiator, target);
+    prepare(&hosts.right, target, initiator);
     let folder = tempfile::tempdir().unwrap();
-    let socket = |name: &str| folder.path().join(name);
+    let path = |name: &str| folder.path().join(name);
     let (_left, initiator) =
-        engine(&hosts.left, is_ipv6, initiator, &socket("left"), Waiting::Adaptive);
-    let (_right, target) = engine(&hosts.right, is_ipv6, target, &socket("right"), Waiting::Block);
+        engine(&hosts.left, is_ipv6, initiator, &path("left"), WaitMode::Adaptive);
+    let (_right, target) = engine(&hosts.right, is_ipv6, target, &path("right"), WaitMode::Block);
 
     let region = target.region(REGION_BYTES).create().unwrap();
     let access = Access::READ.and(Access::WRITE).and(Access::ATOMIC);
@@ -80,26 +148,42 @@ fn work_together(
     lookups(&session, &target);
 }
 
-/// An engine on a host that answers, by the port that was asked for.
-fn engine(
-    host: &Host,
-    is_ipv6: bool,
-    (port, name): (PortKind, &str),
-    socket: &Path,
-    waiting: Waiting,
-) -> (Child, Nic) {
-    let options = EngineOptions {
-        socket: socket.to_owned(),
-        port,
-        address: Some(SocketAddr::new(host.address(is_ipv6), PORT)),
-        waiting,
-        ..EngineOptions::default()
+/// Makes a host ready for its own kind of port and for its peer's.
+fn prepare(host: &Host, own: &Kind, peers: &Kind) {
+    if own.port == PortKind::Dpdk {
+        // The port answers for the address itself.
+        host.forget_addresses();
+    }
+    if peers.wants_cut_runs {
+        host.cut_runs();
+    }
+}
+
+fn settings(host: &Host, is_ipv6: bool, kind: &Kind) -> PortSettings {
+    let device = match kind.port {
+        PortKind::Udp | PortKind::Uring => None,
+        PortKind::Xdp => Some(host.device().to_owned()),
+        PortKind::Dpdk => Some(format!("{}{}", kind.dpdk.0, host.device())),
     };
-    let mut engine = Child::start_by(host.command(PROGRAM), &Role::Engine(options));
-    let nic = children::connect(&mut engine, socket);
+    PortSettings {
+        kind: kind.port,
+        address: SocketAddr::new(host.address(is_ipv6), PORT),
+        device,
+        xdp_mode: kind.xdp_mode,
+        eal: kind.dpdk.1.iter().map(ToString::to_string).collect(),
+        ..PortSettings::default()
+    }
+}
+
+/// A daemon on a host that answers, by the port that was asked for.
+fn engine(host: &Host, is_ipv6: bool, kind: &Kind, path: &Path, wait: WaitMode) -> (Child, Nic) {
+    let socket = path.with_extension("sock");
+    let config = daemon_config(settings(host, is_ipv6, kind), &socket, wait);
+    let mut engine = start_daemon(host.command(PROGRAM), &path.with_extension("toml"), &config);
+    let nic = children::connect(&mut engine, &socket);
     let status: serde_json::Value = serde_json::from_str(&nic.status().unwrap()).unwrap();
     let found = status["engines"][0]["port"].as_str().unwrap();
-    assert!(found.contains(&format!("port {name} (")), "asked for {name}, found {found}");
+    assert!(found.contains(kind.status), "asked for {}, found {found}", kind.status);
     (engine, nic)
 }
 

@@ -61,6 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         match open(kind, &pair) {
             Ok(way) => ways.push(way),
             Err(error) => {
+                eprintln!("without {}: {error:#}", kind.name());
                 report = report.setup(format!("without_{}", kind.name()), format!("{error:#}"))
             }
         }

@@ -14,8 +14,9 @@ use super::XdpError;
 use super::umem::{CHUNK_BYTES, Shape};
 
 /// How long to try again while the queue or the device seems taken: the kernel tidies up behind a
-/// killed process for some milliseconds after it is gone.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// killed process for some milliseconds after it is gone; for seconds where many processes are busy
+/// and others change the network, for it waits for them.
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// `XDP_MAX_TX_SKB_BUDGET` (linux/if_xdp.h, Linux 6.18).

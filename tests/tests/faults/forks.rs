@@ -4,6 +4,7 @@ use nic_tests::OnFailure;
 
 use super::kills::seed;
 use super::machine;
+use super::residue::assert_nothing_is_left_of;
 use super::scene::Scene;
 
 #[test]
@@ -15,6 +16,7 @@ fn the_death_of_an_application_is_noticed_although_its_child_lives() {
     let orphans: Vec<_> = (0..3).map(|load| scene.orphan(load)).collect();
     scene.settle();
     // The engines forget the parents while the children still have all that they had open.
-    scene.end_all();
+    let (_folder, wire, _) = scene.end_all();
     drop(orphans);
+    assert_nothing_is_left_of(wire);
 }

@@ -4,7 +4,9 @@ use nic_tests::OnFailure;
 use rustix::process::Signal;
 
 use super::machine;
-use super::residue::{files_of, processes_of, shared_files};
+use super::residue::{
+    assert_nothing_is_left_of, files_of, free_huge_pages, processes_of, shared_files, until,
+};
 use super::scene::{Scene, Who};
 
 /// The seed of the environment, or this one.
@@ -16,7 +18,7 @@ pub fn seed(default: u64) -> u64 {
 fn under_faults(seed: u64, kills: u64) {
     let _machine = machine();
     let _shown = OnFailure(format!("NIC_SEED={seed}"));
-    let before = shared_files();
+    let (before, huge_pages) = (shared_files(), free_huge_pages());
     let mut scene = Scene::new(seed);
     let mut orphans = Vec::new();
     while scene.tally.kills() < kills {
@@ -30,7 +32,7 @@ fn under_faults(seed: u64, kills: u64) {
         }
     }
     scene.settle();
-    let (folder, tally) = scene.end_all();
+    let (folder, wire, tally) = scene.end_all();
     drop(orphans);
     println!("seed {seed}\n{tally}");
     let left = processes_of(folder.path());
@@ -40,6 +42,9 @@ fn under_faults(seed: u64, kills: u64) {
         ["left.toml", "right.sock", "right.sock.counters", "right.sock.lock", "right.toml"];
     assert_eq!(files_of(folder.path()), expected);
     assert_eq!(shared_files(), before);
+    assert_nothing_is_left_of(wire);
+    // Others may have huge pages meanwhile, and give them back.
+    until("huge pages are free again", || free_huge_pages() >= huge_pages);
 }
 
 #[test]

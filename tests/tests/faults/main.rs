@@ -3,12 +3,16 @@
 //! Whatever dies, every op of a survivor ends by its deadline with a typed status, survivors go on,
 //! who was restarted serves again, and in the end nothing is left of all of it.
 //!
+//! The engines' port is udp unless `NIC_TEST_PORT` says `xdp` (as root) or `vhost` (with the feature
+//! `dpdk` and huge pages): see `nic_tests::wire`.
+//!
 //! A run is repeated with `NIC_SEED=n`; each prints its seed and its counts
 //! (`cargo test -p nic-tests --test faults -- --nocapture`).
 
 // Helpers of tests fail like the tests themselves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod engines;
 mod forks;
 mod holes;
 mod kills;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nic_host::Nic;
 use nic_tests::children::{self, Child};
+use nic_tests::wire::Wire;
 
 /// How long an engine may take to forget applications that are gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,4 +82,42 @@ pub fn shared_files() -> Vec<String> {
     let mut names = files_of(Path::new("/dev/shm"));
     names.retain(|name| name.contains("nic"));
     names
+}
+
+/// Huge pages that nobody has.
+pub fn free_huge_pages() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// Looks again and again until something is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Looks at the devices of a wire whose engines are gone, and removes it.
+pub fn assert_nothing_is_left_of(wire: Wire) {
+    let mut names = Vec::new();
+    if let Some(hosts) = wire.hosts() {
+        for host in [&hosts.left, &hosts.right] {
+            names.push(host.name().to_owned());
+            // The kernel lets go of a dead process's sockets a little later.
+            until("no XDP program is left", || {
+                let arguments = ["-details", "link", "show", "dev", host.device()];
+                let output = host.command("ip").args(arguments).output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(text.contains(host.device()), "{text}");
+                !text.contains("xdp")
+            });
+        }
+    }
+    drop(wire);
+    for name in names {
+        assert!(!Path::new("/run/netns").join(&name).exists(), "{name} is left");
+    }
 }

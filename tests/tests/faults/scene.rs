@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use nic_host::{Endpoint, Nic};
+use nic_engine::daemon::WaitMode;
+use nic_host::{Access, Endpoint, Nic};
 use nic_ports::Random;
 use nic_tests::children::{self, Child, LoadOptions, Role, TargetOptions, Waiting};
+use nic_tests::wire::{Wire, WireKind};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
@@ -21,9 +23,8 @@ const TARGETS: [usize; 3] = [1, 1, 0];
 /// By load, its engine and what it does while it waits.
 const LOADS: [(usize, Waiting); 3] =
     [(0, Waiting::Adaptive), (0, Waiting::Block), (1, Waiting::Adaptive)];
-/// By engine, its name and how it waits. The right one receives packets at the same address again
-/// when it was restarted.
-const ENGINES: [(&str, &str); 2] = [("left", "adaptive"), ("right", "block")];
+/// By engine, its name and how it waits.
+const ENGINES: [(&str, WaitMode); 2] = [("left", WaitMode::Adaptive), ("right", WaitMode::Block)];
 
 /// A target application and its tickets.
 struct Target {
@@ -40,10 +41,9 @@ pub struct Scene {
     targets: Vec<Target>,
     loads: Vec<Child>,
     loads_started: u64,
-    /// What an engine has open that serves nobody.
-    idle: Residue,
-    /// Where the right engine receives packets.
-    port: u16,
+    /// By engine, what it has open while it serves nobody.
+    idle: Vec<Residue>,
+    wire: Wire,
 }
 
 /// A process whose parent was killed. It goes when its input does, or this.
@@ -80,15 +80,16 @@ impl Scene {
             targets: Vec::new(),
             loads: Vec::new(),
             loads_started: 0,
-            idle: Residue::default(),
-            port: free_port(),
+            idle: Vec::new(),
+            wire: Wire::new(WireKind::of_environment()),
         };
+        // One may wait for the other before it answers.
+        scene.engines = (0..ENGINES.len()).map(|engine| scene.spawn_engine(engine)).collect();
         for engine in 0..ENGINES.len() {
-            let child = scene.start_engine(engine);
-            scene.engines.push(child);
+            scene.await_engine(engine);
         }
-        let _probe = scene.nic(0);
-        scene.idle = Residue::of(&scene.engines[0]);
+        meet(&scene.nic(0), &scene.nic(1));
+        scene.idle = (0..ENGINES.len()).map(|engine| scene.idle_engine(engine)).collect();
         for target in 0..TARGETS.len() {
             let started = scene.start_target(target);
             scene.targets.push(started);
@@ -109,18 +110,28 @@ impl Scene {
         Nic::connect(Endpoint::Path(self.socket(engine))).unwrap()
     }
 
-    fn start_engine(&mut self, engine: usize) -> Child {
+    fn spawn_engine(&self, engine: usize) -> Child {
         let (name, wait) = ENGINES[engine];
-        let config = self.folder.path().join(format!("{name}.toml"));
+        let file = self.folder.path().join(format!("{name}.toml"));
+        let config = self.wire.config(engine, &self.socket(engine), wait);
+        self.wire.start(engine, PROGRAM, &file, &config)
+    }
+
+    fn await_engine(&mut self, engine: usize) {
         let socket = self.socket(engine);
-        let port = if engine == 1 { self.port } else { 0 };
-        let text = format!(
-            "socket = {socket:?}\nport.address = \"127.0.0.1:{port}\"\nengine.wait = \"{wait}\"\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Child::start(PROGRAM, &Role::Daemon(config));
-        drop(children::connect(&mut child, &socket));
-        child
+        drop(children::connect(&mut self.engines[engine], &socket));
+    }
+
+    fn start_engine(&mut self, engine: usize) {
+        self.engines[engine] = self.spawn_engine(engine);
+        self.await_engine(engine);
+    }
+
+    /// What an engine has open once it has forgotten whoever was there.
+    fn idle_engine(&self, engine: usize) -> Residue {
+        let nic = self.nic(engine);
+        while nic.status().unwrap().matches("\"pid\"").count() > 2 {}
+        Residue::of(&self.engines[engine])
     }
 
     fn start_target(&self, target: usize) -> Target {
@@ -138,7 +149,7 @@ impl Scene {
         let (socket, seed) = (self.socket(engine), self.random.below(u64::MAX));
         let options = LoadOptions { socket, waiting, id, seed, keys: KEYS };
         let mut child = Child::start(PROGRAM, &Role::Load(options));
-        for target in 0..self.targets.len() {
+        for target in (0..self.targets.len()).filter(|target| self.reaches(load, *target)) {
             child.ask(&self.ticket_line(target));
         }
         child
@@ -149,15 +160,28 @@ impl Scene {
         format!("target {target} {} {}", ticket("data"), ticket("table"))
     }
 
+    /// Whether a load can use a target.
+    fn reaches(&self, load: usize, target: usize) -> bool {
+        self.wire.kind.reaches_itself() || LOADS[load].0 != TARGETS[target]
+    }
+
+    /// What a load is told to complete some ops on each of these targets that it reaches, if it
+    /// reaches any.
+    fn pulse_line(&self, load: usize, on: &[usize]) -> Option<String> {
+        let reached = on.iter().filter(|target| self.reaches(load, **target));
+        let places: Vec<_> = reached.map(usize::to_string).collect();
+        (!places.is_empty()).then(|| format!("pulse {}", places.join(",")))
+    }
+
     /// Has every load but the `absent` complete some ops on each of these targets.
     pub fn pulse(&mut self, on: &[usize], absent: &[usize]) {
-        let places: Vec<_> = on.iter().map(usize::to_string).collect();
-        let line = format!("pulse {}", places.join(","));
-        let present = |load: &usize| !absent.contains(load);
-        for load in (0..self.loads.len()).filter(present) {
-            self.loads[load].tell(&line);
+        let present = (0..self.loads.len()).filter(|load| !absent.contains(load));
+        let told: Vec<_> =
+            present.filter_map(|load| Some((load, self.pulse_line(load, on)?))).collect();
+        for (load, line) in &told {
+            self.loads[*load].tell(line);
         }
-        for load in (0..self.loads.len()).filter(present) {
+        for (load, _) in told {
             let account = self.loads[load].answer();
             self.tally.add(&account);
         }
@@ -167,8 +191,8 @@ impl Scene {
     pub fn some_load(&mut self) {
         for _ in 0..self.random.below(3) {
             let load = self.random.below(self.loads.len() as u64) as usize;
-            let account = self.loads[load].ask("pulse 0,1,2");
-            self.tally.add(&account);
+            let others: Vec<_> = (0..self.loads.len()).filter(|other| *other != load).collect();
+            self.pulse(&all_targets(), &others);
         }
     }
 
@@ -204,10 +228,10 @@ impl Scene {
                 self.pulse(&elsewhere, &lonely);
                 for target in &of {
                     // Those without an engine hear of it before they use a new one.
-                    self.tell_all(&format!("gone {target}"));
+                    self.tell_all(*target, &format!("gone {target}"));
                 }
-                self.engines[engine] = self.start_engine(engine);
-                self.hear_all(of.len());
+                self.start_engine(engine);
+                of.iter().for_each(|target| self.hear_all(*target));
                 for target in of {
                     // It has ended with its engine, or will: its regions are worth nothing.
                     self.targets[target] = self.start_target(target);
@@ -267,20 +291,20 @@ impl Scene {
     }
 
     /// Ends all applications, waits until their engines have forgotten them, and ends the engines:
-    /// one at once, one in good order. What is left is the folder's.
-    pub fn end_all(mut self) -> (TempDir, Tally) {
+    /// one at once, one in good order. What is left is the folder's, and the wire.
+    pub fn end_all(mut self) -> (TempDir, Wire, Tally) {
         self.loads.drain(..).for_each(Child::kill);
         self.targets.drain(..).for_each(|target| target.child.kill());
         for engine in 0..ENGINES.len() {
             let nic = self.nic(engine);
-            self.idle.wait_for(&self.engines[engine], &nic);
+            self.idle[engine].wait_for(&self.engines[engine], &nic);
         }
         let right = self.engines.pop().unwrap();
         right.kill();
         let mut left = self.engines.pop().unwrap();
         left.signal(Signal::TERM);
         assert!(left.end().success());
-        (self.folder, self.tally)
+        (self.folder, self.wire, self.tally)
     }
 
     fn child(&self, who: Who) -> &Child {
@@ -305,27 +329,34 @@ impl Scene {
 
     fn tell_of(&mut self, target: usize) {
         let line = self.ticket_line(target);
-        self.tell_all(&line);
-        self.hear_all(1);
+        self.tell_all(target, &line);
+        self.hear_all(target);
     }
 
-    fn tell_all(&mut self, line: &str) {
-        self.loads.iter_mut().for_each(|load| load.tell(line));
+    /// Tells each load that reaches a target.
+    fn tell_all(&mut self, target: usize, line: &str) {
+        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>()
+        {
+            self.loads[load].tell(line);
+        }
     }
 
-    /// Takes so many answers from each load.
-    fn hear_all(&mut self, count: usize) {
-        for load in &mut self.loads {
-            (0..count).for_each(|_| drop(load.answer()));
+    /// Takes an answer from each load that reaches a target.
+    fn hear_all(&mut self, target: usize) {
+        for load in (0..LOADS.len()).filter(|load| self.reaches(*load, target)).collect::<Vec<_>>()
+        {
+            self.loads[load].answer();
         }
     }
 }
 
-/// A UDP port that nobody has, below those that the system gives to whoever asks for any.
-fn free_port() -> u16 {
-    let is_free = |port: &u16| std::net::UdpSocket::bind(("127.0.0.1", *port)).is_ok();
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    (first..first + 1_000).find(is_free).expect("some port is free")
+/// Has two engines exchange an op, after which each has all open that it needs for the other.
+fn meet(left: &Nic, right: &Nic) {
+    let region = right.region(4096).create().unwrap();
+    let export = region.export(Access::READ).unwrap();
+    let session = left.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    session.run(remote.read(0..64)).unwrap();
 }
 
 fn kind(who: Who) -> &'static str {

@@ -24,10 +24,12 @@ const CALLS: &[i64] = &[
     libc::SYS_recvmsg,
     // Control thread: answers and descriptors. Engines: one packet, or a run of segments.
     libc::SYS_sendmsg,
-    // Engines: a packet alone, and the byte that wakes an application. Metrics thread: its answer.
+    // Engines: a packet alone, what port xdp has queued, and the byte that wakes an application.
+    // Watcher of port xdp: questions to the kernel and to neighbours. Metrics thread: its answer.
     // Signal handler: the byte that asks for the end.
     libc::SYS_sendto,
-    // Engines: a packet alone. Metrics thread: what it is asked.
+    // Engines: a packet alone. Watcher of port xdp: the kernel's answers. Metrics thread: what it is
+    // asked.
     libc::SYS_recvfrom,
     // Everyone: eventfds found rung. Control thread: whether the end is asked for.
     libc::SYS_read,
@@ -159,6 +161,11 @@ fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
         (libc::SYS_getsockopt, socket(libc::SO_PEERPIDFD)),
         // Control thread: the groups of an application's user.
         (libc::SYS_getsockopt, socket(libc::SO_PEERGROUPS)),
+        // Watcher of port xdp: what the kernel has dropped.
+        (
+            libc::SYS_getsockopt,
+            vec![Condition::is(1, libc::SOL_XDP), Condition::is(2, libc::XDP_STATISTICS)],
+        ),
         // Metrics thread: how long a scraper may take to ask.
         (libc::SYS_setsockopt, socket(libc::SO_RCVTIMEO)),
         // Metrics thread: how long it may take to listen.
@@ -175,8 +182,6 @@ fn ways(process: u32) -> Vec<(i64, Vec<Condition>)> {
         (libc::SYS_fcntl, vec![Condition::is(1, libc::F_GETFD)]),
         // A thread that the daemon's program started just before the filter: its name.
         (libc::SYS_prctl, vec![Condition::is(0, libc::PR_SET_NAME)]),
-        // Engines on port xdp: what the kernel dropped.
-        (libc::SYS_getsockopt, vec![Condition::is(1, libc::SOL_XDP)]),
         // Engines on port uring: the ring becomes the engine thread's.
         ring(ENABLE_RINGS),
         // The same at the end: what is under way is given up, and the socket let go of.
