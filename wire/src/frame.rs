@@ -382,59 +382,34 @@ fn copy_short(into: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Writes one reply frame piece by piece.
-#[derive(Debug)]
-pub struct ReplyWriter<'a> {
-    into: &'a mut [u8],
-    used: usize,
-}
-
-impl<'a> ReplyWriter<'a> {
-    /// Writes the fixed part; `None` if it does not fit.
-    #[inline]
-    pub fn new(into: &'a mut [u8], reply: &Reply) -> Option<Self> {
-        let (layout, _) = ReplyLayout::mut_from_prefix(into).ok()?;
-        *layout = ReplyLayout {
-            kind: KIND_REPLY,
-            flags: 0,
-            length: U16::ZERO,
-            op: reply.op.raw().into(),
-            status: reply.status.code().into(),
-            fate: reply.fate.code(),
-            reserved: 0,
-            offset: reply.offset.into(),
-            total: reply.total.into(),
-            service_ns: reply.service_ns.into(),
-        };
-        Some(ReplyWriter { into, used: REPLY_BYTES })
-    }
-
-    /// Lends the next `length` bytes to be filled; `None` if the packet has no such room.
-    #[inline]
-    pub fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
-        let from = self.used;
-        let room = self.into.get_mut(from..from + length)?;
-        self.used += length;
-        Some(room)
-    }
-
-    /// Adds data; `None` if it does not fit.
-    #[inline]
-    pub fn append(mut self, data: &[u8]) -> Option<Self> {
-        self.reserve(data.len())?.copy_from_slice(data);
-        Some(self)
-    }
-
-    /// Completes the frame and returns the room it takes, padding included.
-    #[inline]
-    pub fn finish(self) -> usize {
-        self.into[2..4].copy_from_slice(&(self.used as u16).to_le_bytes());
-        let end = padded(self.used).min(self.into.len());
-        if end > self.used {
-            self.into[self.used..end].fill(0);
-        }
-        end
-    }
+/// Writes a reply frame; `fill` puts `length` bytes of data where they belong. Returns the room
+/// taken, or `None` if it does not fit (the buffer is unchanged).
+#[inline]
+pub fn write_reply(
+    into: &mut [u8],
+    reply: &Reply,
+    length: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let room = reply_bytes(length);
+    let into = into.get_mut(..room)?;
+    // The padding lies within the last word, which header and data then write over.
+    into[room - 8..].fill(0);
+    let (layout, data) = ReplyLayout::mut_from_prefix(into).ok()?;
+    *layout = ReplyLayout {
+        kind: KIND_REPLY,
+        flags: 0,
+        length: U16::new((REPLY_BYTES + length) as u16),
+        op: reply.op.raw().into(),
+        status: reply.status.code().into(),
+        fate: reply.fate.code(),
+        reserved: 0,
+        offset: reply.offset.into(),
+        total: reply.total.into(),
+        service_ns: reply.service_ns.into(),
+    };
+    fill(&mut data[..length]);
+    Some(room)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     ///
     /// # Errors
     /// The status with which the op ends. It has changed nothing and has no slot.
-    #[inline]
+    #[inline(always)]
     pub fn start(
         &mut self,
         memory: &mut M,

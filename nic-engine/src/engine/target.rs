@@ -1,6 +1,7 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
+mod execute;
 mod fences;
 mod grants;
 mod live;
@@ -135,6 +136,9 @@ impl TargetTable {
         op.live = false;
         op.generation = op.generation.wrapping_add(1);
         self.free.push(index);
+        if !self.arriving.is_empty() {
+            self.arriving.retain(|arriving| *arriving != index);
+        }
     }
 
     /// Notes how an op ended.
@@ -207,11 +211,7 @@ pub(super) fn answer_ready(
     let op = &mut target.ops[index as usize];
     op.ready = true;
     op.unread = op.total > 0;
-    match (op.status, op.fate) {
-        (Status::Ok | Status::Continues, _) => counters.executed += 1,
-        (_, Fate::NotExecuted) => counters.refused += 1,
-        _ => counters.failed += 1,
-    }
+    counters.ended(op.status, op.fate);
     if op.orphaned {
         target.ended_orphans.push(index);
         return;
@@ -268,12 +268,13 @@ impl<K: KernelSet> Core<K> {
         self.start(link, self.now, age_us, request, (arguments, chunk));
     }
 
-    /// Starts an op whose turn it is.
+    /// Starts an op whose turn it is; it arrived at `arrived`, and had waited for `waited_us` by now.
+    #[inline(always)]
     fn start(
         &mut self,
         link: u16,
         arrived: Time,
-        age_us: u32,
+        waited_us: u32,
         request: &frame::Request,
         (arguments, chunk): (&[u8], &[u8]),
     ) {
@@ -283,8 +284,7 @@ impl<K: KernelSet> Core<K> {
         };
         self.links[usize::from(link)].in_hand += 1;
         self.counters.requests_received += 1;
-        let waited_us = u64::from(age_us) + self.now.since(arrived).as_us();
-        let left = Span::from_us(u64::from(request.budget_us).saturating_sub(waited_us));
+        let left = Span::from_us(request.budget_us.saturating_sub(waited_us).into());
         if left == Span::ZERO {
             self.counters.expired_on_arrival += 1;
             return self.refuse(index, Status::Expired);
@@ -394,9 +394,6 @@ impl<K: KernelSet> Core<K> {
         }
         if !op.orphaned {
             self.links[usize::from(op.link)].in_hand -= 1;
-        }
-        if let Some(place) = self.target.arriving.iter().position(|arriving| *arriving == index) {
-            self.target.arriving.swap_remove(place);
         }
         self.target.remove(index);
     }

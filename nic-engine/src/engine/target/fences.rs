@@ -31,7 +31,9 @@ impl<K: KernelSet> Core<K> {
             }
             if let Some((held, arguments, chunk)) = self.holds.release(index, &mut bytes) {
                 link.held -= 1;
-                self.start(link_slot, held.arrived, held.age_us, &request, (arguments, chunk));
+                let here_us = u32::try_from(self.now.since(held.arrived).as_us());
+                let waited_us = held.age_us.saturating_add(here_us.unwrap_or(u32::MAX));
+                self.start(link_slot, held.arrived, waited_us, &request, (arguments, chunk));
             }
         }
         Ok(())
