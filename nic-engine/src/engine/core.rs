@@ -259,9 +259,7 @@ impl<K: KernelSet> Core<K> {
         let before = in_hand(&self.links[usize::from(link)]);
         while let Some(frame) = frames.next_request() {
             match frame {
-                Ok((request, arguments, chunk)) => {
-                    self.request(link, age_us, &request, arguments, chunk);
-                }
+                Ok(frame) => self.request(link, age_us, frame),
                 Err(_) => self.counters.malformed_frames += 1,
             }
         }

@@ -430,13 +430,15 @@ impl Link {
         port: &mut P,
         copy: impl FnOnce(&mut [u8]) -> Result<(), Status>,
     ) -> Result<Result<(), Status>, NoRoom> {
+        let open = self.open.as_mut().ok_or(NoRoom)?;
+        let tail = &mut port.bytes_mut(open.frame)[open.used..self.packet_bytes];
         let mut copied = Ok(());
-        let mut used = write_reply(self.tail(port), reply, part, |into| copied = copy(into));
+        let mut used = write_reply(tail, reply, part, |into| copied = copy(into));
         if let Err(status) = copied {
             let failure = Reply { status, offset: 0, total: 0, ..*reply };
-            used = write_reply(self.tail(port), &failure, 0, |_| {});
+            used = write_reply(tail, &failure, 0, |_| {});
         }
-        self.fill(used.ok_or(NoRoom)?);
+        open.used += used.ok_or(NoRoom)?;
         Ok(copied)
     }
 

@@ -170,6 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn what_finished_ahead_is_passed_over_to_the_first_gap() {
+        for start in [0, 1, 63, AHEAD_MAX - 1, u32::MAX - 100] {
+            let mut progress = Progress::new();
+            progress.finished = start;
+            let number = |ahead: u32| start.wrapping_add(ahead);
+            let gap = 200;
+            for ahead in (1..300).filter(|ahead| *ahead != gap).rev() {
+                assert_eq!(progress.finish(number(ahead)), Ok(()));
+            }
+            assert_eq!(progress.finish(start), Ok(()));
+            assert_eq!(progress.finished, number(gap), "from {start}");
+            assert_eq!(progress.finish(number(gap)), Ok(()));
+            assert_eq!(progress.finished, number(300), "from {start}");
+            assert!(progress.ahead.iter().all(|word| *word == 0), "nothing is left of them");
+        }
+        let mut progress = Progress::new();
+        for number in (0..AHEAD_MAX).rev() {
+            assert_eq!(progress.finish(number), Ok(()));
+        }
+        assert_eq!(progress.finished, AHEAD_MAX, "all that can be ahead");
+    }
+
+    #[test]
     fn numbers_wrap_and_streams_are_bounded() {
         let mut streams = Streams::new();
         assert_eq!(streams.finish(0, 0), Ok(()));
