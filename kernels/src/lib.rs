@@ -82,7 +82,9 @@ mod random;
 mod reply;
 mod set;
 
-pub use executor::{Budget, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId};
+pub use executor::{
+    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId,
+};
 pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
     Step,

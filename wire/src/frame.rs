@@ -208,10 +208,9 @@ impl<'a> Frames<'a> {
         error
     }
 
-    /// The next frame where only requests make sense: itself, its arguments, its part of the
-    /// payload.
-    #[inline]
-    pub fn next_request(&mut self) -> Option<Result<RequestParts<'a>, MalformedFrame>> {
+    /// The next frame where only requests make sense.
+    #[inline(always)]
+    pub fn next_request(&mut self) -> Option<Result<RequestFrame<'a>, MalformedFrame>> {
         Some(match self.next_raw()? {
             Ok((KIND_REQUEST, frame)) => parse_request(frame).map_err(|error| self.end(error)),
             Ok((found, _)) => Err(MalformedFrame::Kind { found }),
@@ -230,8 +229,102 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// A request, its arguments, and its part of the payload.
-pub type RequestParts<'a> = (Request, &'a [u8], &'a [u8]);
+/// A request frame that was found well-formed, where it stands in its packet: each field is read
+/// where it is needed.
+#[derive(Clone, Copy)]
+pub struct RequestFrame<'a> {
+    /// The whole frame.
+    pub bytes: &'a [u8],
+    layout: &'a RequestLayout,
+    /// The kernel's arguments.
+    pub arguments: &'a [u8],
+    /// This frame's part of the payload.
+    pub chunk: &'a [u8],
+}
+
+impl RequestFrame<'_> {
+    /// All that it says, as [`Request`] explains it.
+    pub fn request(&self) -> Request {
+        Request {
+            op: self.op(),
+            kernel: self.kernel(),
+            stream: self.stream(),
+            sequence: self.sequence(),
+            flags: RequestFlags::from_bits_truncate(self.layout.flags),
+            rkey: *self.rkey(),
+            budget_us: self.budget_us(),
+            reply_capacity: self.reply_capacity(),
+            payload_length: self.payload_length(),
+            payload_offset: self.payload_offset(),
+        }
+    }
+
+    /// Whether there is more payload than this frame has.
+    #[inline(always)]
+    pub fn is_part(&self) -> bool {
+        self.payload_length() as usize != self.chunk.len()
+    }
+
+    /// Whether it has [`RequestFlags::FENCE`].
+    #[inline(always)]
+    pub fn has_fence(&self) -> bool {
+        self.layout.flags & RequestFlags::FENCE.bits() != 0
+    }
+
+    /// [`Request::op`].
+    #[inline(always)]
+    pub fn op(&self) -> OpId {
+        OpId::from_raw(self.layout.op.get())
+    }
+
+    /// [`Request::kernel`].
+    #[inline(always)]
+    pub fn kernel(&self) -> KernelId {
+        KernelId(self.layout.kernel.get())
+    }
+
+    /// [`Request::stream`].
+    #[inline(always)]
+    pub fn stream(&self) -> u16 {
+        self.layout.stream.get()
+    }
+
+    /// [`Request::sequence`].
+    #[inline(always)]
+    pub fn sequence(&self) -> u32 {
+        self.layout.sequence.get()
+    }
+
+    /// [`Request::rkey`].
+    #[inline(always)]
+    pub fn rkey(&self) -> &Rkey {
+        &self.layout.rkey
+    }
+
+    /// [`Request::budget_us`].
+    #[inline(always)]
+    pub fn budget_us(&self) -> u32 {
+        self.layout.budget_us.get()
+    }
+
+    /// [`Request::reply_capacity`].
+    #[inline(always)]
+    pub fn reply_capacity(&self) -> u32 {
+        self.layout.reply_capacity.get()
+    }
+
+    /// [`Request::payload_length`].
+    #[inline(always)]
+    pub fn payload_length(&self) -> u32 {
+        self.layout.payload_length.get()
+    }
+
+    /// [`Request::payload_offset`].
+    #[inline(always)]
+    pub fn payload_offset(&self) -> u32 {
+        self.layout.payload_offset.get()
+    }
+}
 
 impl<'a> Iterator for Frames<'a> {
     type Item = Result<Frame<'a>, MalformedFrame>;
@@ -240,7 +333,7 @@ impl<'a> Iterator for Frames<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let parsed = match self.next_raw()? {
             Ok((KIND_REQUEST, frame)) => parse_request(frame)
-                .map(|(request, arguments, chunk)| Frame::Request(request, arguments, chunk)),
+                .map(|frame| Frame::Request(frame.request(), frame.arguments, frame.chunk)),
             Ok((_, frame)) => parse_reply(frame).map(|(reply, data)| Frame::Reply(reply, data)),
             Err(error) => Err(error),
         };
@@ -248,10 +341,10 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-#[inline]
-fn parse_request(frame: &[u8]) -> Result<RequestParts<'_>, MalformedFrame> {
+#[inline(always)]
+fn parse_request(bytes: &[u8]) -> Result<RequestFrame<'_>, MalformedFrame> {
     let (layout, rest) =
-        Ref::<_, RequestLayout>::from_prefix(frame).map_err(|_| MalformedFrame::Parts)?;
+        RequestLayout::ref_from_prefix(bytes).map_err(|_| MalformedFrame::Parts)?;
     let argument_length = usize::from(layout.argument_length.get());
     let payload_at = padded(argument_length);
     if argument_length > MAX_ARGUMENT_BYTES || argument_length > rest.len() {
@@ -262,19 +355,7 @@ fn parse_request(frame: &[u8]) -> Result<RequestParts<'_>, MalformedFrame> {
     if end > u64::from(layout.payload_length.get()) {
         return Err(MalformedFrame::Parts);
     }
-    let request = Request {
-        op: OpId::from_raw(layout.op.get()),
-        kernel: KernelId(layout.kernel.get()),
-        stream: layout.stream.get(),
-        sequence: layout.sequence.get(),
-        flags: RequestFlags::from_bits_truncate(layout.flags),
-        rkey: layout.rkey,
-        budget_us: layout.budget_us.get(),
-        reply_capacity: layout.reply_capacity.get(),
-        payload_length: layout.payload_length.get(),
-        payload_offset: layout.payload_offset.get(),
-    };
-    Ok((request, &rest[..argument_length], chunk))
+    Ok(RequestFrame { bytes, layout, arguments: &rest[..argument_length], chunk })
 }
 
 #[inline]
@@ -299,7 +380,7 @@ fn parse_reply(frame: &[u8]) -> Result<(Reply, &[u8]), MalformedFrame> {
 /// `length` rounded up to where the next frame, or the payload after arguments, begins.
 #[inline]
 pub const fn padded(length: usize) -> usize {
-    length.next_multiple_of(8)
+    (length + 7) & !7
 }
 
 /// Room that a request frame takes in a packet, padding included.
@@ -382,59 +463,34 @@ fn copy_short(into: &mut [u8], from: &[u8]) {
     }
 }
 
-/// Writes one reply frame piece by piece.
-#[derive(Debug)]
-pub struct ReplyWriter<'a> {
-    into: &'a mut [u8],
-    used: usize,
-}
-
-impl<'a> ReplyWriter<'a> {
-    /// Writes the fixed part; `None` if it does not fit.
-    #[inline]
-    pub fn new(into: &'a mut [u8], reply: &Reply) -> Option<Self> {
-        let (layout, _) = ReplyLayout::mut_from_prefix(into).ok()?;
-        *layout = ReplyLayout {
-            kind: KIND_REPLY,
-            flags: 0,
-            length: U16::ZERO,
-            op: reply.op.raw().into(),
-            status: reply.status.code().into(),
-            fate: reply.fate.code(),
-            reserved: 0,
-            offset: reply.offset.into(),
-            total: reply.total.into(),
-            service_ns: reply.service_ns.into(),
-        };
-        Some(ReplyWriter { into, used: REPLY_BYTES })
-    }
-
-    /// Lends the next `length` bytes to be filled; `None` if the packet has no such room.
-    #[inline]
-    pub fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
-        let from = self.used;
-        let room = self.into.get_mut(from..from + length)?;
-        self.used += length;
-        Some(room)
-    }
-
-    /// Adds data; `None` if it does not fit.
-    #[inline]
-    pub fn append(mut self, data: &[u8]) -> Option<Self> {
-        self.reserve(data.len())?.copy_from_slice(data);
-        Some(self)
-    }
-
-    /// Completes the frame and returns the room it takes, padding included.
-    #[inline]
-    pub fn finish(self) -> usize {
-        self.into[2..4].copy_from_slice(&(self.used as u16).to_le_bytes());
-        let end = padded(self.used).min(self.into.len());
-        if end > self.used {
-            self.into[self.used..end].fill(0);
-        }
-        end
-    }
+/// Writes a reply frame; `fill` puts `length` bytes of data where they belong. Returns the room
+/// taken, or `None` if it does not fit (the buffer is unchanged).
+#[inline]
+pub fn write_reply(
+    into: &mut [u8],
+    reply: &Reply,
+    length: usize,
+    fill: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let room = reply_bytes(length);
+    let into = into.get_mut(..room)?;
+    // The padding lies within the last word, which header and data then write over.
+    into[room - 8..].fill(0);
+    let (layout, data) = ReplyLayout::mut_from_prefix(into).ok()?;
+    *layout = ReplyLayout {
+        kind: KIND_REPLY,
+        flags: 0,
+        length: U16::new((REPLY_BYTES + length) as u16),
+        op: reply.op.raw().into(),
+        status: reply.status.code().into(),
+        fate: reply.fate.code(),
+        reserved: 0,
+        offset: reply.offset.into(),
+        total: reply.total.into(),
+        service_ns: reply.service_ns.into(),
+    };
+    fill(&mut data[..length]);
+    Some(room)
 }
 
 #[cfg(test)]

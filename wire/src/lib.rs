@@ -15,13 +15,13 @@
 //! | [`ticket`] | the printable handle of an exported region |
 //!
 //! ```
-//! use nic_wire::frame::{Frames, Frame, Reply, ReplyWriter};
+//! use nic_wire::frame::{Frame, Frames, Reply, write_reply};
 //! use nic_wire::{Fate, OpId, Status};
 //!
 //! let mut bytes = [0u8; 64];
 //! let reply = Reply { op: OpId::new(7, 1), status: Status::Ok, fate: Fate::Executed, offset: 0,
 //!     total: 5, service_ns: 120 };
-//! let length = ReplyWriter::new(&mut bytes, &reply).unwrap().append(b"hello").unwrap().finish();
+//! let length = write_reply(&mut bytes, &reply, 5, |data| data.copy_from_slice(b"hello")).unwrap();
 //! let mut frames = Frames::new(&bytes[..length]);
 //! let Some(Ok(Frame::Reply(read, data))) = frames.next() else { panic!() };
 //! assert_eq!((read.op.slot(), data), (7, &b"hello"[..]));

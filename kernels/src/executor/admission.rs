@@ -21,7 +21,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     type Output = Result<After, Status>;
 
     /// The first step of an op; an error if it was its last and failed.
-    #[inline]
+    #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
         let call = Call {
@@ -51,7 +51,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     ///
     /// # Errors
     /// The status with which the op ends. It has changed nothing and has no slot.
-    #[inline]
+    #[inline(always)]
     pub fn start(
         &mut self,
         memory: &mut M,

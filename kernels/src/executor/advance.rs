@@ -2,7 +2,7 @@
 
 use nic_wire::{Status, Time};
 
-use super::slot::{Slot, State};
+use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
 use super::{Budget, Executor, Finish, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
@@ -12,6 +12,38 @@ use crate::set::KernelSet;
 
 /// Why there is a kernel.
 const UNDER_WAY: &str = "an op that waits for memory or payload has a kernel since its start";
+
+/// An op that is over, to whoever answers it.
+pub struct Ended<'a, M: Memory> {
+    /// Its name, good until its slot is freed.
+    pub slot: SlotId,
+    /// As the [`Invocation`](super::Invocation) named it.
+    pub owner: u64,
+    /// How it ended.
+    pub finish: Finish,
+    op: &'a Op<M::Pending>,
+    memory: &'a M,
+}
+
+/// What has become of the reply of an op that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is made, or nobody wants it: the slot is free again.
+    Made,
+    /// It will be made later: the slot stays until [`Executor::free`].
+    Later,
+}
+
+impl<M: Memory> Ended<'_, M> {
+    /// As [`Executor::copy_reply`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    pub fn copy_reply(&self, offset: u32, into: &mut [u8]) -> Result<(), Status> {
+        self.op.copy_reply(self.memory, offset, into)
+    }
+}
 
 impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Advances every op, round by round, until none can go on or the budget is spent. `finished`
@@ -24,52 +56,57 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         budget: Budget,
         finished: &mut impl FnMut(SlotId, u64, Finish),
     ) -> Progress {
+        self.run_answering(memory, now, budget, &mut |ended| {
+            finished(ended.slot, ended.owner, ended.finish);
+            Answer::Later
+        })
+    }
+
+    /// The same, for who makes replies at once: an op that `answer` has answered needs no slot any
+    /// more, and is never looked for again.
+    #[inline]
+    pub fn run_answering(
+        &mut self,
+        memory: &mut M,
+        now: Time,
+        budget: Budget,
+        answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
+    ) -> Progress {
         if now >= self.parked_deadline {
             self.stop_expired_parked(memory, now);
         }
-        let (mut count, mut rounds) = (0, budget.rounds);
-        // How many ops have not had their turn in this round, and whether any has gone on.
-        let (mut left, mut moved) = (0, true);
-        loop {
-            if left == 0 {
-                if rounds == 0 || !moved {
-                    break;
-                }
-                (left, moved) = (self.ready.len(), false);
-                rounds -= 1;
-            }
-            let Some(index) = self.ready.pop() else { break };
-            left -= 1;
-            let slot = &mut self.slots[index as usize];
-            let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
-            match slot.advance(turn, now, &mut self.scratch) {
-                After::NotYet => self.ready.push(index),
-                After::Queue => {
-                    moved = true;
-                    self.ready.push(index);
-                }
-                After::Over => {
-                    moved = true;
-                    count += 1;
-                    let op = &mut slot.op;
-                    op.state = State::Reported;
-                    if op.end.reply_length == 0 {
-                        // Nothing of a failed op's reply is sent.
-                        op.drop_ranges(memory);
+        let mut count = 0;
+        for _ in 0..budget.rounds {
+            let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
+            let (mut moved, mut is_spent) = (false, false);
+            while next < waiting && !is_spent {
+                let index = self.ready[next];
+                next += 1;
+                let slot = &mut self.slots[index as usize];
+                let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
+                let after = slot.advance(turn, now, &mut self.scratch);
+                moved |= after != After::NotYet;
+                match after {
+                    After::NotYet | After::Queue => {
+                        self.ready[kept] = index;
+                        kept += 1;
                     }
-                    finished(SlotId { index, generation: op.generation }, op.owner, op.end);
+                    After::Over => {
+                        count += 1;
+                        if slot.report(index, memory, answer) == Answer::Made {
+                            self.free.push(index);
+                        }
+                    }
+                    After::Park => self.park(index),
+                    After::Gone => {
+                        slot.op.vacate();
+                        self.free.push(index);
+                    }
                 }
-                After::Park => {
-                    moved = true;
-                    self.park(index);
-                }
-                After::Gone => {
-                    moved = true;
-                    slot.op.vacate();
-                    self.free.push(index);
-                }
+                is_spent = self.cost >= budget.cost;
             }
-            if self.cost >= budget.cost {
+            self.close_round(next, kept);
+            if !moved || is_spent || self.ready.is_empty() {
                 break;
             }
         }
@@ -79,6 +116,46 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             waiting: self.parked.len() as u32,
             cost: core::mem::take(&mut self.cost),
         }
+    }
+
+    /// Of the queue's first `next` ops `kept` go on, and stand at its start. Those that have not
+    /// had their turn in this round are the first in the next one.
+    #[inline]
+    fn close_round(&mut self, next: usize, kept: usize) {
+        let left = self.ready.len() - next;
+        if left > 0 {
+            self.ready.copy_within(next.., kept);
+        }
+        self.ready.truncate(kept + left);
+        if left > 0 {
+            self.ready.rotate_left(kept);
+        }
+    }
+}
+
+impl<K: KernelSet, P: Copy> Slot<K, P> {
+    /// Tells of an op that is over.
+    #[inline(always)]
+    fn report<M: Memory<Pending = P>>(
+        &mut self,
+        index: u32,
+        memory: &mut M,
+        answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
+    ) -> Answer {
+        let op = &mut self.op;
+        op.state = State::Reported;
+        if op.end.reply_length == 0 {
+            // Nothing of a failed op's reply is sent.
+            op.drop_ranges(memory);
+        }
+        let slot = SlotId { index, generation: op.generation };
+        let (owner, finish) = (op.owner, op.end);
+        let answered = answer(Ended { slot, owner, finish, op, memory });
+        if answered == Answer::Made {
+            op.drop_ranges(memory);
+            op.vacate();
+        }
+        answered
     }
 }
 

@@ -16,7 +16,6 @@
 mod admission;
 mod advance;
 mod payload;
-mod queue;
 mod reply;
 mod slot;
 mod step;
@@ -29,8 +28,8 @@ use nic_wire::{Fate, KernelId, Status, Time};
 use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
+pub use advance::{Answer, Ended};
 pub use payload::PayloadError;
-use queue::Queue;
 use slot::{Op, Slot};
 
 /// What one op may use, whatever its kernel.
@@ -129,8 +128,8 @@ pub struct Finish {
 pub struct Executor<K: KernelSet, M: Memory> {
     slots: Vec<Slot<K, M::Pending>>,
     free: Vec<u32>,
-    /// Ops that [`Executor::run`] advances, in order.
-    ready: Queue,
+    /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
+    ready: Vec<u32>,
     /// Ops that wait for payload; each slot knows its place here.
     parked: Vec<u32>,
     /// No parked op has an earlier deadline.
@@ -153,7 +152,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             slots,
             // The lowest slots are taken first and again: they stay in the cache.
             free: (0..capacity).rev().collect(),
-            ready: Queue::new(capacity),
+            ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
             scratch: Box::new([0; FETCH_BYTES_MAX]),

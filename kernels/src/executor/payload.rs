@@ -107,7 +107,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             match slot.advance(Turn { memory, limits, cost }, Time::ZERO, scratch) {
                 After::Queue => {}
                 After::Park => {
-                    self.ready.remove(index);
+                    self.ready.retain(|queued| *queued != index);
                     self.park(index);
                     return Ok(());
                 }

@@ -33,31 +33,45 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let Some(found) = self.find(slot) else { return Err(Status::OutOfBounds) };
-        let length = match found.state {
-            State::Finished | State::Reported => u64::from(found.end.reply_length),
-            _ => 0,
-        };
-        if u64::from(offset) + into.len() as u64 > length {
+        match self.find(slot) {
+            Some(found) if matches!(found.state, State::Finished | State::Reported) => {
+                found.copy_reply(memory, offset, into)
+            }
+            _ => Err(Status::OutOfBounds),
+        }
+    }
+}
+
+impl<P: Copy> Op<P> {
+    /// Copies a part of the reply of an op that is over.
+    #[inline(always)]
+    pub(super) fn copy_reply(
+        &self,
+        memory: &impl Memory<Pending = P>,
+        offset: u32,
+        into: &mut [u8],
+    ) -> Result<(), Status> {
+        if u64::from(offset) + into.len() as u64 > u64::from(self.end.reply_length) {
             return Err(Status::OutOfBounds);
         }
-        let gathered = usize::from(found.gathered);
+        let gathered = usize::from(self.gathered);
         let mut offset = offset as usize;
         let mut rest = into;
         if offset < gathered {
-            let from = &found.buffer[offset..gathered];
+            let from = self.buffer.get(offset..gathered).unwrap_or_default();
             let (place, behind) = rest.split_at_mut(from.len().min(rest.len()));
             place.copy_from_slice(&from[..place.len()]);
+            if behind.is_empty() {
+                return Ok(());
+            }
             (offset, rest) = (gathered, behind);
         }
         if rest.is_empty() {
             return Ok(());
         }
-        found.copy_ranges(memory, offset - gathered, rest)
+        self.copy_ranges(memory, offset - gathered, rest)
     }
-}
 
-impl<P: Copy> Op<P> {
     /// Copies from the ranges, `offset` bytes into them.
     #[inline(always)]
     fn copy_ranges(

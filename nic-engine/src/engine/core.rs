@@ -61,7 +61,7 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) config: EngineConfig,
     pub(super) address: SocketAddr,
     pub(super) endpoint: Endpoint,
-    /// Frames whose packets were acknowledged in this turn; given back in its transmit pass.
+    /// Frames whose packets were acknowledged in this turn; given back before it needs any.
     pub(super) acknowledged: Acknowledged,
     pub(super) protection: Crc32,
     pub(super) executor: Executor<K, MappedMemory>,
@@ -275,9 +275,7 @@ impl<K: KernelSet> Core<K> {
         let before = in_hand(&self.links[usize::from(link)]);
         while let Some(frame) = frames.next_request() {
             match frame {
-                Ok((request, arguments, chunk)) => {
-                    self.request(link, age_us, &request, arguments, chunk);
-                }
+                Ok(frame) => self.request(link, age_us, frame),
                 Err(_) => self.counters.malformed_frames += 1,
             }
         }
@@ -437,21 +435,6 @@ impl<K: KernelSet> Core<K> {
         let end = self.polite.end(self.now);
         let next = if end == Time::NEVER { end } else { self.now + PACE };
         long.min(end).min(next)
-    }
-
-    /// Runs ops of others.
-    pub(super) fn execute(&mut self) {
-        let budget = self.config.budget;
-        let Core { executor, memory, target, links, touched, counters, now, .. } = self;
-        if !executor.is_idle() {
-            executor.run(memory, *now, budget, &mut |_, owner, finish| {
-                let index = owner as u32;
-                target.finished(index, finish.status, finish.fate, finish.reply_length);
-                let link = &mut links[usize::from(target.link(index))];
-                super::target::answer_ready(target, link, touched, index, counters);
-            });
-        }
-        self.sweep_orphans();
     }
 
     /// Publishes what the turn has staged for applications.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use nic_wire::Time;
-use nic_wire::frame::Request;
+use nic_wire::frame::{Frames, Request, RequestFrame};
 use nic_wire::packet::MAX_PACKET_BYTES;
 
 /// A request frame that waits.
@@ -12,8 +12,7 @@ pub(super) struct Held {
     pub(super) arrived: Time,
     pub(super) age_us: u32,
     pub(super) request: Request,
-    argument_length: u16,
-    chunk_length: u16,
+    length: u16,
     buffer: u16,
 }
 
@@ -58,21 +57,18 @@ impl Holds {
         link: u16,
         arrived: Time,
         age_us: u32,
-        request: &Request,
-        parts: (&[u8], &[u8]),
+        frame: RequestFrame<'_>,
     ) -> bool {
-        let (arguments, chunk) = parts;
         let Some(buffer) = self.free.pop() else { return false };
-        let bytes = &mut self.buffers[usize::from(buffer)];
-        bytes[..arguments.len()].copy_from_slice(arguments);
-        bytes[arguments.len()..][..chunk.len()].copy_from_slice(chunk);
+        let bytes = frame.bytes;
+        self.buffers[usize::from(buffer)][..bytes.len()].copy_from_slice(bytes);
         self.held.push_back(Held {
             link,
             arrived,
             age_us,
-            request: *request,
-            argument_length: arguments.len() as u16,
-            chunk_length: chunk.len() as u16,
+            request: frame.request(),
+            // A frame is no longer than a packet.
+            length: bytes.len() as u16,
             buffer,
         });
         true
@@ -88,19 +84,20 @@ impl Holds {
         &self.held[index]
     }
 
-    /// Copies a frame's arguments and payload out and lets go of it.
+    /// Copies a frame out and lets go of it.
     pub(super) fn release<'a>(
         &mut self,
         index: usize,
         into: &'a mut [u8; MAX_PACKET_BYTES],
-    ) -> Option<(Held, &'a [u8], &'a [u8])> {
+    ) -> Option<(Held, RequestFrame<'a>)> {
         let held = self.held.remove(index)?;
-        let (arguments, chunk) =
-            (usize::from(held.argument_length), usize::from(held.chunk_length));
-        let bytes = &self.buffers[usize::from(held.buffer)][..arguments + chunk];
-        into[..bytes.len()].copy_from_slice(bytes);
+        let bytes = &self.buffers[usize::from(held.buffer)][..usize::from(held.length)];
+        let into = &mut into[..bytes.len()];
+        into.copy_from_slice(bytes);
         self.free.push(held.buffer);
-        Some((held, &into[..arguments], &into[arguments..arguments + chunk]))
+        // It was well-formed when it came.
+        let frame = Frames::new(into).next_request()?.ok()?;
+        Some((held, frame))
     }
 
     /// Forgets the frames of a flow that has ended.

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 
 use nic_ports::{Port, Share};
 use nic_transport::{Endpoint, Flow, FlowHandle, FrameId, Protection};
-use nic_wire::Time;
-use nic_wire::frame::write_pad;
+use nic_wire::frame::{Reply, write_pad, write_reply};
 use nic_wire::packet::HEADER_BYTES;
 use nic_wire::session::{Command, CommandFlags};
+use nic_wire::{Status, Time};
 
 use super::initiator::OP_BYTES_MAX;
 use super::lanes::Lanes;
@@ -187,6 +187,12 @@ impl Link {
         self.asks = false;
         // Whether it stands in the list of those with business is not the flow's, but the place's.
         assert!(self.open.is_none(), "packets of the former flow were dropped with it");
+    }
+
+    /// Target: whether a short reply that is ready now is the next to leave.
+    #[inline(always)]
+    pub(super) fn is_next_reply(&self) -> bool {
+        self.replies.is_empty() && !self.long_is_due
     }
 
     /// Whether this engine issues ops to `engine` on it.
@@ -411,6 +417,29 @@ impl Link {
             open.used += length;
             debug_assert!(open.used <= self.packet_bytes, "frames stay within the packet");
         }
+    }
+
+    /// Puts a reply frame with `part` bytes of data into the packet being filled, for which
+    /// [`Link::make_room`] has made room. If `copy` fails, the memory has gone away under the
+    /// reply: what leaves in its stead says so.
+    #[inline(always)]
+    pub(super) fn put_reply<P: Port>(
+        &mut self,
+        reply: &Reply,
+        part: usize,
+        port: &mut P,
+        copy: impl FnOnce(&mut [u8]) -> Result<(), Status>,
+    ) -> Result<Result<(), Status>, NoRoom> {
+        let open = self.open.as_mut().ok_or(NoRoom)?;
+        let tail = &mut port.bytes_mut(open.frame)[open.used..self.packet_bytes];
+        let mut copied = Ok(());
+        let mut used = write_reply(tail, reply, part, |into| copied = copy(into));
+        if let Err(status) = copied {
+            let failure = Reply { status, offset: 0, total: 0, ..*reply };
+            used = write_reply(tail, &failure, 0, |_| {});
+        }
+        open.used += used.ok_or(NoRoom)?;
+        Ok(copied)
     }
 
     /// Sends the packet being filled, if there is one. `whole`: others of this burst follow, so it

@@ -192,7 +192,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         }
         self.core.owes_pass = false;
         self.core.pickup();
-        self.core.execute();
+        self.core.execute(&mut self.port);
         self.core.transmit(&mut self.port);
         self.port.transmit();
         // Packets leave first; what the clock wants is small and can wait for the next turn.

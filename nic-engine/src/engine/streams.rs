@@ -9,8 +9,7 @@ pub(super) struct Progress {
     /// All sequence numbers below this one have finished.
     finished: u32,
     /// Bit of number `n` at `n % AHEAD_MAX`: it finished ahead of its turn.
-    ahead: Box<[u64]>,
-    ahead_count: u32,
+    ahead: Box<[u64; AHEAD_MAX as usize / 64]>,
 }
 
 /// The target's view of one stream: sequence numbers count from 0 in the order of issue.
@@ -83,7 +82,7 @@ impl Streams {
 impl Progress {
     /// Nothing has finished.
     pub(super) fn new() -> Self {
-        Progress { finished: 0, ahead: vec![0; AHEAD_MAX as usize / 64].into(), ahead_count: 0 }
+        Progress { finished: 0, ahead: Box::new([0; AHEAD_MAX as usize / 64]) }
     }
 
     /// Notes that a number has finished.
@@ -93,17 +92,32 @@ impl Progress {
             return Err(OutOfReach);
         }
         if sequence != self.finished {
-            self.mark(sequence, true);
-            self.ahead_count += 1;
+            let (word, bit) = place_of(sequence);
+            self.ahead[word] |= bit;
             return Ok(());
         }
         self.finished = self.finished.wrapping_add(1);
-        while self.ahead_count > 0 && self.is_marked(self.finished) {
-            self.mark(self.finished, false);
-            self.ahead_count -= 1;
-            self.finished = self.finished.wrapping_add(1);
+        if self.is_marked(self.finished) {
+            self.pass_marked();
         }
         Ok(())
+    }
+
+    /// Passes over the numbers that finished ahead of their turn, a word of them at a time.
+    #[inline(never)]
+    fn pass_marked(&mut self) {
+        loop {
+            let (word, lowest) = place_of(self.finished);
+            let from = self.ahead[word] & lowest.wrapping_neg();
+            // What ends the run is the first that has not finished, or the word's end.
+            let beyond = from.wrapping_add(lowest);
+            let run = from & !beyond;
+            self.ahead[word] &= !run;
+            self.finished = self.finished.wrapping_add(run.count_ones());
+            if beyond != 0 || run == 0 {
+                return;
+            }
+        }
     }
 
     /// Whether a number can be told apart from those that have finished: it lies less than
@@ -119,16 +133,18 @@ impl Progress {
         ahead < 0 || self.reaches(sequence) && self.is_marked(sequence)
     }
 
+    #[inline(always)]
     fn is_marked(&self, sequence: u32) -> bool {
-        let bit = sequence % AHEAD_MAX;
-        self.ahead[bit as usize / 64] >> (bit % 64) & 1 == 1
+        let (word, bit) = place_of(sequence);
+        self.ahead[word] & bit != 0
     }
+}
 
-    fn mark(&mut self, sequence: u32, value: bool) {
-        let bit = sequence % AHEAD_MAX;
-        let word = &mut self.ahead[bit as usize / 64];
-        *word = *word & !(1 << (bit % 64)) | u64::from(value) << (bit % 64);
-    }
+/// The word and the bit of a number.
+#[inline(always)]
+fn place_of(sequence: u32) -> (usize, u64) {
+    let bit = sequence % AHEAD_MAX;
+    (bit as usize / 64, 1 << (bit % 64))
 }
 
 #[cfg(test)]
@@ -151,6 +167,29 @@ mod tests {
         assert_eq!(streams.finish(7, 5), Ok(()));
         let finished = [0, 3, 4, 5, 6, 4 + AHEAD_MAX].map(|n| streams.has_finished(7, n));
         assert_eq!(finished, [true, true, false, true, false, false]);
+    }
+
+    #[test]
+    fn what_finished_ahead_is_passed_over_to_the_first_gap() {
+        for start in [0, 1, 63, AHEAD_MAX - 1, u32::MAX - 100] {
+            let mut progress = Progress::new();
+            progress.finished = start;
+            let number = |ahead: u32| start.wrapping_add(ahead);
+            let gap = 200;
+            for ahead in (1..300).filter(|ahead| *ahead != gap).rev() {
+                assert_eq!(progress.finish(number(ahead)), Ok(()));
+            }
+            assert_eq!(progress.finish(start), Ok(()));
+            assert_eq!(progress.finished, number(gap), "from {start}");
+            assert_eq!(progress.finish(number(gap)), Ok(()));
+            assert_eq!(progress.finished, number(300), "from {start}");
+            assert!(progress.ahead.iter().all(|word| *word == 0), "nothing is left of them");
+        }
+        let mut progress = Progress::new();
+        for number in (0..AHEAD_MAX).rev() {
+            assert_eq!(progress.finish(number), Ok(()));
+        }
+        assert_eq!(progress.finished, AHEAD_MAX, "all that can be ahead");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
+mod execute;
 mod fences;
 mod grants;
 mod live;
 mod replies;
 
 use nic_kernels::{Invocation, KernelSet, Memory, SlotId};
-use nic_wire::frame::{self, REPLY_BYTES, RequestFlags};
+use nic_wire::frame::{self, REPLY_BYTES, RequestFrame};
 use nic_wire::{Fate, KernelId, OpId, Span, Status, Time};
 
 use super::core::Core;
@@ -108,20 +109,20 @@ impl TargetTable {
     }
 
     #[inline]
-    fn insert(&mut self, link: u16, arrived: Time, request: &frame::Request) -> Option<u32> {
+    fn insert(&mut self, link: u16, arrived: Time, frame: RequestFrame<'_>) -> Option<u32> {
         let index = self.free.pop()?;
         let op = &mut self.ops[index as usize];
         op.live = true;
         op.link = link;
         op.orphaned = false;
-        op.kernel = request.kernel;
+        op.kernel = frame.kernel();
         op.ready = false;
-        op.op = request.op;
-        op.stream = request.stream;
-        op.sequence = request.sequence;
+        op.op = frame.op();
+        op.stream = frame.stream();
+        op.sequence = frame.sequence();
         op.arrived = arrived;
-        op.reply_capacity = request.reply_capacity;
-        op.payload_left = request.payload_length;
+        op.reply_capacity = frame.reply_capacity();
+        op.payload_left = frame.payload_length();
         op.source = Source::Nothing;
         op.total = 0;
         op.sent = 0;
@@ -135,6 +136,9 @@ impl TargetTable {
         op.live = false;
         op.generation = op.generation.wrapping_add(1);
         self.free.push(index);
+        if !self.arriving.is_empty() {
+            self.arriving.retain(|arriving| *arriving != index);
+        }
     }
 
     /// Notes how an op ended.
@@ -207,11 +211,7 @@ pub(super) fn answer_ready(
     let op = &mut target.ops[index as usize];
     op.ready = true;
     op.unread = op.total > 0;
-    match (op.status, op.fate) {
-        (Status::Ok | Status::Continues, _) => counters.executed += 1,
-        (_, Fate::NotExecuted) => counters.refused += 1,
-        _ => counters.failed += 1,
-    }
+    counters.ended(op.status, op.fate);
     if op.orphaned {
         target.ended_orphans.push(index);
         return;
@@ -230,61 +230,40 @@ pub(super) fn answer_ready(
 
 impl<K: KernelSet> Core<K> {
     /// A request, or a part of one, has arrived on a flow.
-    #[inline]
-    pub(super) fn request(
-        &mut self,
-        link: u16,
-        age_us: u32,
-        request: &frame::Request,
-        arguments: &[u8],
-        chunk: &[u8],
-    ) {
-        let is_part = request.payload_length as usize != chunk.len();
-        if is_part && self.payload_part(link, request, chunk) {
+    #[inline(always)]
+    pub(super) fn request(&mut self, link: u16, age_us: u32, frame: RequestFrame<'_>) {
+        if frame.is_part() && self.is_of_known_op(link, frame) {
             return;
         }
-        let streams = &mut self.links[usize::from(link)].streams;
-        if is_part && streams.has_finished(request.stream, request.sequence) {
-            // The op ended before its payload was whole; the rest must not start it anew.
-            self.counters.unplaced_parts += 1;
+        if frame.has_fence() && self.waits_for_fence(link, age_us, frame) {
             return;
         }
-        if request.flags.contains(RequestFlags::FENCE) {
-            match streams.may_start(request.stream, request.sequence) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let parts = (arguments, chunk);
-                    if self.holds.hold(link, self.now, age_us, request, parts) {
-                        self.counters.fenced += 1;
-                        self.links[usize::from(link)].held += 1;
-                    } else {
-                        self.counters.unplaced_packets += 1;
-                    }
-                    return;
-                }
-                Err(_) => self.counters.malformed_frames += 1,
-            }
-        }
-        self.start(link, self.now, age_us, request, (arguments, chunk));
+        self.start(link, self.now, age_us, frame);
     }
 
-    /// Starts an op whose turn it is.
-    fn start(
-        &mut self,
-        link: u16,
-        arrived: Time,
-        age_us: u32,
-        request: &frame::Request,
-        (arguments, chunk): (&[u8], &[u8]),
-    ) {
-        let Some(index) = self.target.insert(link, arrived, request) else {
+    /// Whether a part of a request belongs to an op that has started, or is even over.
+    #[inline(never)]
+    fn is_of_known_op(&mut self, link: u16, frame: RequestFrame<'_>) -> bool {
+        if self.payload_part(link, frame) {
+            return true;
+        }
+        let streams = &mut self.links[usize::from(link)].streams;
+        let is_over = streams.has_finished(frame.stream(), frame.sequence());
+        // The op ended before its payload was whole; the rest must not start it anew.
+        self.counters.unplaced_parts += u64::from(is_over);
+        is_over
+    }
+
+    /// Starts an op whose turn it is; it arrived at `arrived`, and had waited for `waited_us` by now.
+    #[inline(always)]
+    fn start(&mut self, link: u16, arrived: Time, waited_us: u32, frame: RequestFrame<'_>) {
+        let Some(index) = self.target.insert(link, arrived, frame) else {
             self.counters.unplaced_packets += 1;
             return;
         };
         self.links[usize::from(link)].in_hand += 1;
         self.counters.requests_received += 1;
-        let waited_us = u64::from(age_us) + self.now.since(arrived).as_us();
-        let left = Span::from_us(u64::from(request.budget_us).saturating_sub(waited_us));
+        let left = Span::from_us(frame.budget_us().saturating_sub(waited_us).into());
         if left == Span::ZERO {
             self.counters.expired_on_arrival += 1;
             return self.refuse(index, Status::Expired);
@@ -292,53 +271,61 @@ impl<K: KernelSet> Core<K> {
         if self.refuses_ops() {
             return self.refuse(index, Status::Draining);
         }
-        if request.payload_length > OP_BYTES_MAX {
+        if frame.payload_length() > OP_BYTES_MAX {
             return self.refuse(index, Status::BadArguments);
         }
         let deadline = self.now + left;
-        if request.kernel == KernelId::CALL {
-            return self.deliver(index, request, arguments, chunk, deadline);
+        if frame.kernel() == KernelId::CALL {
+            return self.deliver(index, frame, deadline);
         }
-        let grant = match self.memory.admit(&request.rkey) {
+        let grant = match self.memory.admit(frame.rkey()) {
             Ok(grant) => grant,
             Err(error) => return self.refuse(index, error.status()),
         };
         let invocation = Invocation {
             owner: u64::from(index),
-            kernel: request.kernel,
-            arguments,
-            payload_length: request.payload_length,
-            reply_capacity: request.reply_capacity,
+            kernel: frame.kernel(),
+            arguments: frame.arguments,
+            payload_length: frame.payload_length(),
+            reply_capacity: frame.reply_capacity(),
             deadline,
         };
         match self.executor.start(&mut self.memory, self.now, grant, &invocation) {
             Ok(strand) => {
                 self.target.ops[index as usize].source = Source::Strand(strand);
-                if !chunk.is_empty() {
-                    self.place(index, strand, request.payload_offset, chunk);
-                }
-                if request.payload_length as usize != chunk.len() {
-                    self.target.arriving.push(index);
+                if frame.payload_length() > 0 {
+                    self.place_first(index, strand, frame);
                 }
             }
             Err(status) => self.refuse(index, status),
         }
     }
 
+    /// Places the payload that came with a request; perhaps more is to come.
+    fn place_first(&mut self, index: u32, strand: SlotId, frame: RequestFrame<'_>) {
+        if !frame.chunk.is_empty() {
+            self.place(index, strand, frame);
+        }
+        if frame.is_part() {
+            self.target.arriving.push(index);
+        }
+    }
+
     /// Places a part of a payload whose op has already started.
-    fn payload_part(&mut self, link: u16, request: &frame::Request, chunk: &[u8]) -> bool {
-        let Some(index) = self.target.find_arriving(link, request.op) else { return false };
+    fn payload_part(&mut self, link: u16, frame: RequestFrame<'_>) -> bool {
+        let Some(index) = self.target.find_arriving(link, frame.op()) else { return false };
         if let Source::Strand(strand) = self.target.ops[index as usize].source {
-            self.place(index, strand, request.payload_offset, chunk);
+            self.place(index, strand, frame);
         }
         true
     }
 
     #[inline]
-    fn place(&mut self, index: u32, strand: SlotId, offset: u32, chunk: &[u8]) {
+    fn place(&mut self, index: u32, strand: SlotId, frame: RequestFrame<'_>) {
         let left = &mut self.target.ops[index as usize].payload_left;
-        *left = left.saturating_sub(chunk.len() as u32);
-        if self.executor.payload(strand, offset, chunk, &mut self.memory).is_err() {
+        *left = left.saturating_sub(frame.chunk.len() as u32);
+        let offset = frame.payload_offset();
+        if self.executor.payload(strand, offset, frame.chunk, &mut self.memory).is_err() {
             // The op has ended for it, and its reply will say so.
             self.counters.unplaced_parts += 1;
         }
@@ -394,9 +381,6 @@ impl<K: KernelSet> Core<K> {
         }
         if !op.orphaned {
             self.links[usize::from(op.link)].in_hand -= 1;
-        }
-        if let Some(place) = self.target.arriving.iter().position(|arriving| *arriving == index) {
-            self.target.arriving.swap_remove(place);
         }
         self.target.remove(index);
     }

@@ -11,7 +11,6 @@ impl<K: KernelSet> Core<K> {
     /// Fills packets and hands them to the port; the port sends them afterwards.
     #[inline]
     pub(super) fn transmit<P: Port>(&mut self, port: &mut P) {
-        self.acknowledged.release(port);
         // What found no room last time may find some now: acks came, or frames were freed.
         while let Some(slot) = self.blocked.pop() {
             self.touch_link(slot);

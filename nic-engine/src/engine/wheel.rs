@@ -22,6 +22,8 @@ struct Link {
 pub(super) struct Wheel {
     heads: Box<[u32]>,
     links: Box<[Link]>,
+    /// How many slots have a deadline.
+    set: usize,
     /// The next tick to be looked at.
     tick: u64,
 }
@@ -33,6 +35,7 @@ impl Wheel {
         Wheel {
             heads: vec![NONE; BUCKETS].into(),
             links: vec![link; capacity].into(),
+            set: 0,
             tick: now.as_ns() >> TICK_SHIFT,
         }
     }
@@ -48,6 +51,7 @@ impl Wheel {
             self.links[next as usize].previous = slot;
         }
         self.heads[bucket] = slot;
+        self.set += 1;
     }
 
     /// Lifts the deadline of a slot, if it has one.
@@ -58,6 +62,7 @@ impl Wheel {
             return;
         }
         self.links[slot as usize].set = false;
+        self.set -= 1;
         match previous {
             NONE => self.heads[bucket_of(deadline)] = next,
             previous => self.links[previous as usize].next = next,
@@ -67,10 +72,11 @@ impl Wheel {
         }
     }
 
-    /// Whether [`Wheel::expired`] has something to look at: a tick has passed.
+    /// Whether [`Wheel::expired`] has something to look at: a tick has passed, and there are
+    /// deadlines.
     #[inline]
     pub(super) fn is_due(&self, now: Time) -> bool {
-        self.tick < now.as_ns() >> TICK_SHIFT
+        self.set > 0 && self.tick < now.as_ns() >> TICK_SHIFT
     }
 
     /// Hands over one slot whose deadline has passed by `now`, its deadline lifted; `None` when
@@ -78,6 +84,10 @@ impl Wheel {
     #[inline]
     pub(super) fn expired(&mut self, now: Time) -> Option<u32> {
         let current = now.as_ns() >> TICK_SHIFT;
+        if self.set == 0 {
+            self.tick = self.tick.max(current);
+            return None;
+        }
         // After a long sleep one round over all buckets sees everything.
         self.tick = self.tick.max(current.saturating_sub(BUCKETS as u64));
         while self.tick < current {

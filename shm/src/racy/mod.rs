@@ -279,11 +279,10 @@ impl RacyMem {
         }
         let len = len.min(self.len - offset).min(PREFETCH_BYTES_MAX);
         let start = self.base.as_ptr().wrapping_add(offset as usize);
+        let last = start.addr() + (len as usize - 1);
         // From the start of its line, so that a range over two lines asks for both.
-        let ahead = start.addr() % CACHE_LINE_BYTES as usize;
-        let mut line = start.wrapping_sub(ahead);
-        let lines = (ahead + len as usize).div_ceil(CACHE_LINE_BYTES as usize);
-        for _ in 0..lines {
+        let mut line = start.wrapping_sub(start.addr() % CACHE_LINE_BYTES as usize);
+        while line.addr() <= last {
             ask(line);
             line = line.wrapping_add(CACHE_LINE_BYTES as usize);
         }

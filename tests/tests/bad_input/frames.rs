@@ -2,7 +2,7 @@
 
 use nic_kernels::{fetch_add, read, write};
 use nic_tests::{Rogue, request_frame};
-use nic_wire::frame::{Reply, ReplyWriter, Request, RequestFlags};
+use nic_wire::frame::{Reply, Request, RequestFlags, write_reply};
 use nic_wire::{Fate, KernelId, OpId, Rkey, Span, Status};
 
 use crate::{REGION_BYTES, Scene, stranger};
@@ -177,7 +177,8 @@ fn reply_frame(op: OpId, status: Status, data: &[u8]) -> Vec<u8> {
     let total = data.len() as u32;
     let reply = Reply { op, status, fate: Fate::Executed, offset: 0, total, service_ns: 1 };
     let mut frame = vec![0; nic_wire::frame::reply_bytes(data.len())];
-    ReplyWriter::new(&mut frame, &reply).unwrap().append(data).unwrap().finish();
+    let fill = |place: &mut [u8]| place.copy_from_slice(data);
+    write_reply(&mut frame, &reply, data.len(), fill).unwrap();
     frame
 }
 

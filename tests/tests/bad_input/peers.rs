@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use nic_engine::engine::{Answer, Work};
 use nic_kernels::read;
 use nic_tests::{AppSession, Ask, Done, Rogue, request_frame};
-use nic_wire::frame::{Reply, ReplyWriter, Request, RequestFlags};
+use nic_wire::frame::{Reply, Request, RequestFlags, write_reply};
 use nic_wire::{Fate, KernelId, OpId, Rkey, Span, Status};
 
 use crate::{GEOMETRY, Scene, stranger};
@@ -45,7 +45,8 @@ impl Deceived {
 
     fn answer(&mut self, reply: &Reply, data: &[u8]) {
         let mut frame = vec![0; nic_wire::frame::reply_bytes(data.len())];
-        ReplyWriter::new(&mut frame, reply).unwrap().append(data).unwrap().finish();
+        let fill = |place: &mut [u8]| place.copy_from_slice(data);
+        write_reply(&mut frame, reply, data.len(), fill).unwrap();
         self.rogue.send(&self.scene.world, &frame);
         self.rogue.turns(&mut self.scene.world, Span::from_us(50));
     }

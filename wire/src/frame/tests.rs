@@ -43,8 +43,9 @@ fn reply_bytes_are_golden() {
         service_ns: 300,
     };
     let mut bytes = [0xffu8; 40];
-    let room = ReplyWriter::new(&mut bytes, &reply).unwrap().append(b"hello").unwrap().finish();
-    assert_eq!(room, 32);
+    let fill = |data: &mut [u8]| data.copy_from_slice(b"hello");
+    assert_eq!(write_reply(&mut bytes[..31], &reply, 5, fill), None);
+    assert_eq!(write_reply(&mut bytes, &reply, 5, fill), Some(32));
     let expected: [u8; 32] = [
         2, 0, 29, 0, 1, 0, 0, 0, 6, 0, 1, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0x2c, 1, 0, 0, b'h', b'e',
         b'l', b'l', b'o', 0, 0, 0,

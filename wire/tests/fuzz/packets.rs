@@ -1,8 +1,8 @@
 //! Packets, their op frames, and the bodies that open and close flows.
 
 use nic_wire::frame::{
-    Frame, Frames, MAX_ARGUMENT_BYTES, REPLY_BYTES, REQUEST_BYTES, Reply, ReplyWriter, Request,
-    RequestFlags, reply_bytes, request_bytes, write_pad, write_request,
+    Frame, Frames, MAX_ARGUMENT_BYTES, REPLY_BYTES, REQUEST_BYTES, Reply, Request, RequestFlags,
+    reply_bytes, request_bytes, write_pad, write_reply, write_request,
 };
 use nic_wire::handshake::{Accept, Init, ResetReason, Retry, Versions};
 use nic_wire::packet::{
@@ -82,8 +82,7 @@ fn emit(frame: &Frame<'_>, into: &mut [u8]) -> Option<usize> {
             write_request(into, request, arguments, chunk.len(), fill)
         }
         Frame::Reply(reply, data) => {
-            let room = into.get_mut(..reply_bytes(data.len()))?;
-            Some(ReplyWriter::new(room, reply)?.append(data)?.finish())
+            write_reply(into, reply, data.len(), |place| place.copy_from_slice(data))
         }
     }
 }

@@ -7,7 +7,8 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 use crate::bench::{Bench, op};
 use crate::random::Random;
 use crate::{
-    Access, Budget, Finish, Invocation, TRANSFER_BYTES_MAX, compare_swap, fetch_add, read, write,
+    Access, Answer, Budget, Finish, Invocation, TRANSFER_BYTES_MAX, compare_swap, fetch_add, read,
+    write,
 };
 
 fn failed(status: Status) -> Finish {
@@ -217,6 +218,34 @@ fn what_a_finished_read_holds_is_released_by_revocation() {
     let copied = bench.executor.copy_reply(slot, &bench.memory, 0, &mut [0; 16]);
     assert_eq!(copied, Err(Status::Revoked));
     bench.executor.free(slot, &mut bench.memory);
+    assert!(bench.executor.is_idle());
+}
+
+#[test]
+fn ops_that_are_answered_at_once_leave_nothing_behind() {
+    let mut bench = Bench::<crate::Builtin>::new(2);
+    let (_, rkey) = bench.region(4096);
+    let reads = read::Arguments::home(16, 4000).encode();
+    let slots = [1, 2].map(|owner| {
+        bench.start(&rkey, &Invocation { owner, ..op(KernelId::READ, &reads) }).unwrap()
+    });
+    let mut copy = [0; 8];
+    let budget = Budget::default();
+    let progress =
+        bench.executor.run_answering(&mut bench.memory, Time::ZERO, budget, &mut |ended| {
+            assert_eq!((ended.slot, ended.finish), (slots[ended.owner as usize - 1], done(4000)));
+            assert_eq!(ended.copy_reply(3992, &mut copy), Ok(()));
+            assert_eq!(ended.copy_reply(3993, &mut copy), Err(Status::OutOfBounds));
+            if ended.owner == 1 { Answer::Made } else { Answer::Later }
+        });
+    assert_eq!((progress.finished, progress.ready), (2, 0));
+    assert_eq!(copy, [168, 169, 170, 171, 172, 173, 174, 175]);
+    assert_eq!(bench.executor.room(), 1);
+    assert_eq!(bench.executor.reply_length(slots[0]), 0, "its name is stale");
+    assert_eq!(bench.reply(slots[1]).len(), 4000);
+    assert_eq!(bench.memory.holds(rkey.export.get(), rkey.generation.get()), 1);
+    bench.executor.free(slots[1], &mut bench.memory);
+    assert_eq!(bench.memory.holds(rkey.export.get(), rkey.generation.get()), 0);
     assert!(bench.executor.is_idle());
 }
 

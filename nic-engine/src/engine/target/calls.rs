@@ -1,8 +1,9 @@
 //! Calls: requests that a serving application answers.
 
 use nic_kernels::{Access, KernelSet, Memory};
+use nic_wire::frame::RequestFrame;
 use nic_wire::session::{AnswerArguments, Command, Receive};
-use nic_wire::{Fate, Status, Time, frame};
+use nic_wire::{Fate, Status, Time};
 use zerocopy::FromBytes;
 
 use super::Source;
@@ -10,21 +11,15 @@ use crate::engine::core::Core;
 
 impl<K: KernelSet> Core<K> {
     /// Hands a call to the session that serves it.
-    pub(super) fn deliver(
-        &mut self,
-        index: u32,
-        request: &frame::Request,
-        arguments: &[u8],
-        chunk: &[u8],
-        deadline: Time,
-    ) {
-        let Ok(service) = arguments.try_into().map(u16::from_le_bytes) else {
+    #[inline(never)]
+    pub(super) fn deliver(&mut self, index: u32, frame: RequestFrame<'_>, deadline: Time) {
+        let Ok(service) = frame.arguments.try_into().map(u16::from_le_bytes) else {
             return self.refuse(index, Status::BadArguments);
         };
-        if request.payload_length as usize != chunk.len() {
+        if frame.is_part() {
             return self.refuse(index, Status::BadArguments);
         }
-        let admitted = self.memory.admit(&request.rkey).and_then(|grant| {
+        let admitted = self.memory.admit(frame.rkey()).and_then(|grant| {
             self.memory.permit(grant, Access::CALL)?;
             Ok(grant)
         });
@@ -39,7 +34,7 @@ impl<K: KernelSet> Core<K> {
             call: self.target.call_id(index).into(),
             buffer: 0.into(),
             length: 0.into(),
-            answer_capacity: request.reply_capacity.into(),
+            answer_capacity: frame.reply_capacity().into(),
             service: service.into(),
             reserved: Default::default(),
             budget_us: (deadline.since(self.now).as_us() as u32).into(),
@@ -49,7 +44,7 @@ impl<K: KernelSet> Core<K> {
             return self.refuse(index, Status::NoService);
         };
         let (was_dirty, was_violated) = (session.dirty, session.violated);
-        let delivered = session.deliver(chunk, receive);
+        let delivered = session.deliver(frame.chunk, receive);
         self.counters.ring_violations += u64::from(session.violated && !was_violated);
         match delivered {
             Some(buffer) => {

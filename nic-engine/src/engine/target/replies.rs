@@ -3,7 +3,7 @@
 use nic_kernels::mapped::MappedMemory;
 use nic_kernels::{Executor, KernelSet};
 use nic_ports::Port;
-use nic_wire::frame::{self, REPLY_BYTES, ReplyWriter};
+use nic_wire::frame::{self, REPLY_BYTES};
 use nic_wire::{Span, Status, Time};
 
 use super::{Source, TargetOp};
@@ -15,7 +15,7 @@ use crate::engine::session::Session;
 const LONG_INTERVAL: Span = Span::from_us(16);
 
 /// For how long after a short reply long ones are limited.
-const SHORT_MEMORY: Span = Span::from_us(100);
+pub(super) const SHORT_MEMORY: Span = Span::from_us(100);
 
 impl<K: KernelSet> Core<K> {
     /// Puts the replies of a flow into packets until there is no more, or no room: first those that
@@ -104,17 +104,11 @@ impl<K: KernelSet> Core<K> {
             let room = frame::reply_bytes(part);
             link.make_room(room, self.now, endpoint, port, protection)?;
             let reply = op.reply_frame(self.now);
-            let tail = link.tail(port);
-            let mut writer = ReplyWriter::new(tail, &reply).ok_or(NoRoom)?;
-            let place = writer.reserve(part).ok_or(NoRoom)?;
-            if let Err(status) = copy_part(op, executor, memory, sessions, place) {
-                // The memory went away under the reply. What was sent of it is void.
+            let copy = |into: &mut [u8]| copy_part(op, executor, memory, sessions, into);
+            if let Err(status) = link.put_reply(&reply, part, port, copy)? {
+                // What was sent of it is void.
                 (op.status, op.total, op.sent) = (status, 0, 0);
-                let failure = op.reply_frame(self.now);
-                writer = ReplyWriter::new(tail, &failure).ok_or(NoRoom)?;
             }
-            let used = writer.finish();
-            link.fill(used);
             self.counters.replies_sent += 1;
             op.sent += if op.total == 0 { 0 } else { part as u32 };
             if op.sent == op.total {
