@@ -224,10 +224,14 @@ impl<P: Port + Send> End for Ported<P> {
 
 #[cfg(feature = "dpdk")]
 fn vhost(wire: &Wire) -> Result<[Box<dyn End>; 2]> {
+    use nic_ports::PoolConfig;
     use nic_ports::dpdk::{DpdkConfig, DpdkDevice};
     let eal = nic_engine::ports::eal(&wire.ends[0].eal)?;
     let port = |end: &PortSettings| -> Result<_> {
-        let config = DpdkConfig::new(end.device.as_deref().unwrap_or_default(), end.address, 24);
+        let device = end.device.as_deref().unwrap_or_default();
+        let mut config = DpdkConfig::new(device, end.address, 24);
+        // One packet is on its way at a time, and the engines' devices want memory as well.
+        config.pool = PoolConfig::with_frames(256);
         DpdkDevice::open(&eal, &config, 1)?.pop().context("one queue was asked for")
     };
     let [near, far] = &wire.ends;
