@@ -32,12 +32,13 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let path = config.socket_path();
     check_folder(&path)?;
     check_mode(config, &admission);
-    let listener = ControlListener::bind(&path, config.socket_mode)?;
     let cores_count = cores.len();
     let opened = open_all::<Builtin>(&config.port, cores_count)?;
     if opened.kind == PortKind::Dpdk && config.hardening.seccomp == Seccomp::Kill {
         return Err(ConfigFault::Filter.into());
     }
+    // Only now: some ports take seconds to open, and whoever connects expects an answer.
+    let listener = ControlListener::bind(&path, config.socket_mode)?;
     let scraped = config.metrics.listen.map(metrics_listener).transpose()?;
     let engine = EngineConfig {
         clients: config.engine.clients,
