@@ -8,12 +8,30 @@ as_root() {
     in_copy "$scratch/root" timeout --foreground --kill-after=10s "$limit" "$@"
 }
 
-# The suite and more over vhost, memif, af_packet and af_xdp, with huge pages and without. One
-# environment of DPDK's per process, so one test after the other.
+# The suite and more over vhost, memif, af_packet and af_xdp, with huge pages and without. DPDK has
+# one environment per process, and virtual devices that were closed leave something behind in it:
+# each test has a process of its own.
 dpdk_tests() {
+    local name status
+    local test=(cargo test -p nic-ports --features dpdk --test dpdk)
     provide_huge_pages 256
-    as_root 15m cargo test -p nic-ports --features dpdk --test dpdk -- --include-ignored \
-        --test-threads=1 2>&1 | tee --append "$scratch/root-tests.log"
+    as_root 15m "${test[@]}" --no-run
+    for name in $(as_root 1m "${test[@]}" -- --list 2>/dev/null | sed -n 's/: test$//p'); do
+        status=0
+        dpdk_test "$name" || status=$?
+        if ((status != 0)) && [[ "$name" == memif ]]; then
+            # Debian's DPDK 22.11: a memif server that polls while its peer goes away may crash.
+            echo "memif once more"
+            status=0
+            dpdk_test "$name" || status=$?
+        fi
+        ((status == 0)) || return "$status"
+    done
+}
+
+dpdk_test() {
+    as_root 5m cargo test -p nic-ports --features dpdk --test dpdk -- --include-ignored \
+        --exact "$1" 2>&1 | tee --append "$scratch/root-tests.log"
 }
 
 # Engines on every kind of port with engines on every other.

@@ -18,7 +18,8 @@ mod network;
 mod pairs;
 mod peer_death;
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
 
 use devices::{Address, af_packet_pair, af_xdp_pair, alone, memif_pair, vhost_pair};
 
@@ -103,11 +104,31 @@ fn the_suite_with_huge_pages() {
     }
     let _alone = alone();
     let _pages = HugePages::new();
-    let status = Command::new(std::env::current_exe().unwrap())
+    for test in ON_HUGE_PAGES {
+        let mut status = alone_on_huge_pages(test);
+        // Debian's DPDK 22.11: a memif server that polls while its peer goes away may crash.
+        if test == "memif" && status.signal().is_some() {
+            status = alone_on_huge_pages(test);
+        }
+        assert!(status.success(), "{test} on huge pages: {status}");
+    }
+}
+
+/// What is run once more on huge pages, each in a process of its own.
+const ON_HUGE_PAGES: [&str; 7] = [
+    "vhost_and_virtio_user",
+    "virtio_user_and_vhost_over_ipv6",
+    "memif",
+    "af_packet",
+    "af_xdp",
+    "peer_death::vhost_survives_its_virtio_user",
+    "peer_death::virtio_user_survives_its_vhost",
+];
+
+fn alone_on_huge_pages(test: &str) -> ExitStatus {
+    Command::new(std::env::current_exe().unwrap())
         .env(devices::HUGE_PAGES_VARIABLE, "1")
-        .args(["--include-ignored", "--test-threads=1"])
-        .args(["vhost", "memif", "af_packet", "af_xdp"])
+        .args(["--include-ignored", "--exact", test])
         .status()
-        .unwrap();
-    assert!(status.success());
+        .unwrap()
 }
