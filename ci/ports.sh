@@ -45,7 +45,7 @@ interop_tests() {
 # right. Times are not looked at, and a machine that moves may spoil any of them.
 ports_bench() {
     local status=0
-    provide_huge_pages 256
+    provide_huge_pages 512
     as_root 15m cargo build --release -p nic-benches --features dpdk
     as_root 5m cargo run --quiet --release -p nic-benches --features dpdk -- ports --json --rounds 2 \
         >"$scratch/ports.json" || status=$?
