@@ -77,20 +77,20 @@ simulate() {
 
 # is_noticed BREAKAGE EXPECTED ARGUMENTS..: deliberate breakage has to be noticed. Builds this
 # project's crates with --cfg nic_break="BREAKAGE" and runs a test of them, which must fail, and for
-# the reason that one of its lines gives. What the crates depend on is built once for all breakages.
+# the reason that one of its lines gives. What the crates depend on is what the unprivileged user has
+# built.
 is_noticed() {
-    local breakage="$1" expected="$2" wrapper="$target/broken/$1" output
+    local breakage="$1" expected="$2" wrapper="$scratch/break-$1" output
     shift 2
-    export CARGO_TARGET_DIR="$target/broken" RUSTC_WORKSPACE_WRAPPER="$wrapper"
-    # What fails soon need not be fast.
-    export CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0
-    mkdir -p "$CARGO_TARGET_DIR"
     # Not sh, which may drop Cargo's variables that have a hyphen in their names.
     # shellcheck disable=SC2016 # "$@" is the wrapper's own
     printf '#!/usr/bin/env bash\nexec "$@" --cfg nic_break=\\"%s\\"\n' "$breakage" >"$wrapper"
     chmod +x "$wrapper"
-    cargo test --locked "$@" --no-run
-    if output="$(timeout --foreground 10m cargo test --locked "$@" 2>&1)"; then
+    # What fails soon need not be fast.
+    local test=(env RUSTC_WORKSPACE_WRAPPER="$wrapper" RUSTFLAGS="${RUSTFLAGS-}"
+        CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=0 cargo test "$@")
+    as_root 10m "${test[@]}" --no-run
+    if output="$(as_root 10m "${test[@]}" 2>&1)"; then
         echo "the tests pass although $breakage is broken: cargo test $*" >&2
         return 1
     fi
@@ -150,8 +150,10 @@ check_address_sanitizer() {
     # The faults that the tests of the fault guard raise are for that guard.
     export ASAN_OPTIONS=detect_leaks=0:handle_sigbus=0:detect_stack_use_after_return=1
     export RUSTFLAGS='-Zsanitizer=address' CARGO_TARGET_DIR="$target/asan"
-    # With a target named, build scripts and macros are left as they are.
-    local test=(cargo +nightly test --locked --target "$host")
+    # With a target named, build scripts and macros are left as they are. What the crates depend on
+    # is soon built and seldom run.
+    local test=(cargo +nightly test --locked --target "$host"
+        --config 'profile.dev.package."*".opt-level=1')
     "${test[@]}" -p nic-shm -p nic-ports --lib --tests
     "${test[@]}" -p nic-tests --test bad_input --test processes --test faults
 }

@@ -221,12 +221,28 @@ pub enum Outcome {
 
 /// Arguments with which an op that was stopped at a bound may go on. They pass through the
 /// initiator, so they come back as untrusted as any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Continuation(pub [u8; Continuation::BYTES]);
+///
+/// They stand at the end of the reply, and are as long as the kernel's arguments are.
+#[derive(Clone, Copy, Debug)]
+pub struct Continuation {
+    bytes: [u8; crate::ARGUMENT_BYTES_MAX],
+    length: usize,
+}
 
 impl Continuation {
-    /// Length in bytes; it stands at the end of the reply.
-    pub const BYTES: usize = crate::ARGUMENT_BYTES_MAX;
+    /// Arguments as they would come with an op; what is beyond
+    /// [`ARGUMENT_BYTES_MAX`](crate::ARGUMENT_BYTES_MAX) is cut off.
+    pub fn new(arguments: &[u8]) -> Self {
+        let mut bytes = [0; crate::ARGUMENT_BYTES_MAX];
+        let length = arguments.len().min(bytes.len());
+        bytes[..length].copy_from_slice(&arguments[..length]);
+        Continuation { bytes, length }
+    }
+
+    /// The arguments.
+    pub fn arguments(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 /// A bounded program that runs near memory on behalf of one op.

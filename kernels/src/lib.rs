@@ -107,5 +107,7 @@ pub const FETCH_BYTES_MAX: usize = 4096;
 /// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
 /// around it in a store.
 pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;
-/// The longest arguments of the kernels of this crate, in bytes: they fit a command slot.
-pub const ARGUMENT_BYTES_MAX: usize = nic_wire::session::INLINE_ARGUMENT_BYTES;
+/// The longest arguments of the kernels of this crate, in bytes (start). Those of the commonest fit
+/// a command slot.
+pub const ARGUMENT_BYTES_MAX: usize = 128;
+const _: () = assert!(ARGUMENT_BYTES_MAX <= nic_wire::frame::MAX_ARGUMENT_BYTES);

@@ -18,6 +18,10 @@ pub struct Capabilities {
     pub coalescing: bool,
     /// Whether packets are sent from the frame itself, without a copy by the port or the kernel.
     pub zero_copy: bool,
+    /// Whether the peer takes packets straight from memory that both ends map, with nothing in
+    /// between that could change or shorten them: they need no checksum, and may be as long as the
+    /// port carries.
+    pub in_memory: bool,
     /// How many transmit frames the pool has.
     pub frames: u32,
     /// How many bytes of full-sized packets may wait unreceived before the port loses any: what

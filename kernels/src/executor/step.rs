@@ -5,7 +5,7 @@ use nic_wire::Status;
 use super::Limits;
 use super::slot::{Op, Range, State};
 use crate::FETCH_BYTES_MAX;
-use crate::kernel::{Continuation, Event, Extent, Kernel, Outcome, Step};
+use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
 use crate::memory::{Memory, Request};
 use crate::reply::Reply;
 use crate::set::Visit;
@@ -219,14 +219,12 @@ impl<P: Copy> Op<P> {
     /// that fits.
     #[cold]
     fn stop_at_bound<K: Kernel>(&mut self, kernel: &K) -> After {
-        let start = usize::from(self.gathered);
-        let end = start + Continuation::BYTES;
-        let fits = self.ranges == 0 && end <= self.reply_capacity as usize;
-        let continuation = kernel.resume_point().filter(|_| fits);
-        let place = self.buffer.get_mut(start..end);
-        if let (Some(Continuation(bytes)), Some(place)) = (continuation, place) {
-            place.copy_from_slice(&bytes);
-            self.gathered = end as u16;
+        let continuation = kernel.resume_point().filter(|_| self.ranges == 0);
+        let is_appended = continuation.is_some_and(|continuation| {
+            let room = &mut self.buffer[..usize::from(self.room)];
+            Reply::new(room, &mut self.gathered).append(continuation.arguments()).is_ok()
+        });
+        if is_appended {
             self.finish(Status::Continues, true)
         } else {
             self.finish(Status::TooManySteps, false)

@@ -2,7 +2,6 @@
 
 use nic_kernels::Budget;
 use nic_wire::Span;
-use nic_wire::packet::DEFAULT_PACKET_BYTES;
 
 /// Sizes and times of one engine.
 #[derive(Clone, Debug)]
@@ -30,8 +29,9 @@ pub struct EngineConfig {
     pub op_credits: u16,
     /// KiB of replies that those may ask for together.
     pub reply_credits_kib: u16,
-    /// Length of full packets in bytes.
-    pub packet_bytes: usize,
+    /// Length of full packets in bytes; `None`: 1400, which nearly every path carries, or the port's
+    /// longest where that is all of the path.
+    pub packet_bytes: Option<usize>,
     /// How much may be unacknowledged towards a peer, in bytes.
     pub congestion_window_bytes: u32,
     /// How much one peer may have unacknowledged towards this engine, in bytes; `None`: a share of
@@ -65,7 +65,7 @@ impl Default for EngineConfig {
             holds: 512,
             op_credits: 1024,
             reply_credits_kib: 16 * 1024,
-            packet_bytes: DEFAULT_PACKET_BYTES,
+            packet_bytes: None,
             congestion_window_bytes: 160 << 10,
             receive_window_bytes: None,
             burst: 128,

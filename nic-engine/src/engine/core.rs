@@ -26,7 +26,7 @@ use super::session::Session;
 use super::target::TargetTable;
 use super::wheel::Wheel;
 use super::work::{Answered, Released};
-use crate::protection::Crc32;
+use crate::protection::Whole;
 
 /// The most op frames that one packet can hold: what must have room before a packet is accepted.
 pub(super) const FRAMES_PER_PACKET: usize = nic_wire::packet::MAX_PACKET_BYTES / 24;
@@ -63,7 +63,7 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) endpoint: Endpoint,
     /// Frames whose packets were acknowledged in this turn; given back before it needs any.
     pub(super) acknowledged: Acknowledged,
-    pub(super) protection: Crc32,
+    pub(super) protection: Whole,
     pub(super) executor: Executor<K, MappedMemory>,
     pub(super) memory: MappedMemory,
     pub(super) clients: Vec<Option<Client>>,

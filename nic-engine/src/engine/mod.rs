@@ -45,6 +45,7 @@ use nic_kernels::{Executor, KernelSet, Limits};
 use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
 use nic_wire::Time;
+use nic_wire::packet::DEFAULT_PACKET_BYTES;
 
 use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, PLACES_KEPT, Verdict};
 use self::holds::Holds;
@@ -53,7 +54,7 @@ use self::ops::OpTable;
 use self::polite::Polite;
 use self::target::TargetTable;
 use self::wheel::Wheel;
-use crate::protection::Crc32;
+use crate::protection::{Crc32, Whole};
 
 /// The least room of the tables for requests: all frames of one packet must fit beside what is kept
 /// for others, or it would never be accepted.
@@ -87,10 +88,15 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let capabilities = port.capabilities();
         let capabilities_frames = capabilities.frames as usize;
         let window = config.receive_window_bytes.unwrap_or(capabilities.window_bytes);
+        let (protection, longest) = match capabilities.in_memory {
+            true => (Whole::InMemory, capabilities.packet_bytes_max),
+            false => (Whole::Checked(Crc32), DEFAULT_PACKET_BYTES),
+        };
+        let packet_bytes = config.packet_bytes.unwrap_or(longest);
         let flow_config = FlowConfig {
             flows_max: config.flows,
             port: port.local_address().port(),
-            packet_bytes: config.packet_bytes as u16,
+            packet_bytes: packet_bytes as u16,
             receive_window_bytes: window,
             congestion_window_bytes: config.congestion_window_bytes,
             first_packet_number: config.first_packet_number,
@@ -108,7 +114,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             address: port.local_address(),
             endpoint,
             acknowledged: Acknowledged::new(capabilities_frames),
-            protection: Crc32,
+            protection,
             executor: Executor::new(u32::from(ops_in), Limits::default()),
             memory: MappedMemory::new(tables),
             clients: (0..config.clients).map(|_| None).collect(),

@@ -34,6 +34,7 @@ pub(super) fn of(
         segmentation: false,
         coalescing: false,
         zero_copy: !COPYING.contains(&driver),
+        in_memory: false,
         frames: config.pool.frames,
         window_bytes: u32::from(entries) * DEFAULT_PACKET_BYTES as u32,
         reasons: Vec::with_capacity(4),

@@ -92,6 +92,7 @@ impl RingPort {
                 segmentation: false,
                 coalescing: false,
                 zero_copy: true,
+                in_memory: true,
                 frames: pool.frames(),
                 // Nothing is lost in between: what waits, waits in the peer's own frames.
                 window_bytes: other.geometry.frames * DEFAULT_PACKET_BYTES as u32,

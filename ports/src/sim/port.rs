@@ -54,6 +54,7 @@ impl SimPort {
                 segmentation: false,
                 coalescing: false,
                 zero_copy: config.transmit_hold > Span::ZERO,
+                in_memory: false,
                 frames: pool.frames(),
                 window_bytes: config.inbox_packets.saturating_mul(DEFAULT_PACKET_BYTES as u32),
                 reasons: Vec::new(),

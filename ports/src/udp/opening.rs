@@ -58,6 +58,7 @@ impl Opened {
             segmentation,
             coalescing,
             zero_copy: false,
+            in_memory: false,
             frames: config.pool.frames,
             window_bytes: window_bytes(self.socket.receive_buffer_bytes),
             reasons: Vec::with_capacity(4),

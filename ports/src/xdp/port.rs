@@ -311,6 +311,7 @@ fn capabilities(description: &XdpDescription, mtu: usize) -> Capabilities {
         segmentation: false,
         coalescing: false,
         zero_copy: description.mode == XdpMode::ZeroCopy,
+        in_memory: false,
         frames: description.pool().frames,
         window_bytes: description.chunks * DEFAULT_PACKET_BYTES as u32,
         reasons: description.reasons.clone(),

@@ -107,7 +107,7 @@ impl Plan {
             holds: 340,
             op_credits: pick(random, &[8, 40, 128, 340]),
             reply_credits_kib: pick(random, &[80, 256, 1024]),
-            packet_bytes: pick(random, &[1400, 1400, 700, 2048]),
+            packet_bytes: Some(pick(random, &[1400, 1400, 700, 2048])),
             congestion_window_bytes: pick(random, &[6 << 10, 20 << 10, 160 << 10]),
             pickup_max: pick(random, &[4, 256]),
             peer_timeout: self.peer_timeout,

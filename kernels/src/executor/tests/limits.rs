@@ -18,11 +18,14 @@ struct Walk {
     hops: u64,
 }
 
+/// Length of the walk's arguments.
+const WALK_BYTES: usize = 28;
+
 impl Kernel for Walk {
     const ID: KernelId = KernelId(0x8000);
 
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let length = BadArguments::Length { found: call.arguments.len(), expected: 28 };
+        let length = BadArguments::Length { found: call.arguments.len(), expected: WALK_BYTES };
         let (words, _) = call.arguments.as_chunks::<8>();
         let [at, hops, _] = words else { return Err(length) };
         let (at, hops) = (u64::from_le_bytes(*at), u64::from_le_bytes(*hops));
@@ -45,12 +48,12 @@ impl Kernel for Walk {
     }
 
     fn resume_point(&self) -> Option<Continuation> {
-        Some(Continuation(walk_arguments(self.at, self.hops)))
+        Some(Continuation::new(&walk_arguments(self.at, self.hops)))
     }
 }
 
-fn walk_arguments(at: u64, hops: u64) -> [u8; Continuation::BYTES] {
-    let mut bytes = [0; Continuation::BYTES];
+fn walk_arguments(at: u64, hops: u64) -> [u8; WALK_BYTES] {
+    let mut bytes = [0; WALK_BYTES];
     bytes[..8].copy_from_slice(&at.to_le_bytes());
     bytes[8..16].copy_from_slice(&hops.to_le_bytes());
     bytes
