@@ -49,6 +49,7 @@ pub mod ops;
 mod process;
 mod region;
 mod remote;
+pub mod rpc;
 mod session;
 mod table;
 

@@ -18,11 +18,12 @@ use nic_figures::{
 
 use self::far::Far;
 use self::lookups::Lookups;
-use self::raw::Raw;
-use self::wire::{KINDS, Kind};
+use self::wire::KINDS;
 use super::Arguments;
 
 pub(super) use self::far::{COMMAND, process};
+pub(super) use self::raw::Raw;
+pub(super) use self::wire::Kind;
 
 const SLICE: Duration = Duration::from_millis(200);
 /// Round trips of a slice before any is timed.
@@ -160,7 +161,7 @@ fn one_by_one(way: &Way, time: Duration, latencies: &mut LatencyRecorder) -> Res
     Ok(latencies.p50().context("no op ended within the slice")? as f64 / 1e3)
 }
 
-fn timed(
+pub(super) fn timed(
     time: Duration,
     latencies: &mut LatencyRecorder,
     mut once: impl FnMut() -> Result<()>,
@@ -185,7 +186,7 @@ fn slice(way: &Way, measure: impl FnOnce(&Way) -> Result<f64>) -> SliceResult {
     }
 }
 
-fn p50(outcome: Result<()>, latencies: &mut LatencyRecorder) -> SliceResult {
+pub(super) fn p50(outcome: Result<()>, latencies: &mut LatencyRecorder) -> SliceResult {
     match (outcome, latencies.p50()) {
         (Ok(()), Some(p50)) => SliceResult::single(p50 as f64 / 1e3),
         (Ok(()), None) => SliceResult::failed("no round trip ended within the slice"),

@@ -32,7 +32,7 @@ trait End: Send {
 }
 
 /// Both ends of one kind.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     near: Box<dyn End>,
     orders: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -40,7 +40,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) fn open(kind: Kind, core: usize) -> Result<Raw> {
+    pub(crate) fn open(kind: Kind, core: usize) -> Result<Raw> {
         let wire = Wire::new(kind)?;
         let [near, far]: [Box<dyn End>; 2] = match kind {
             Kind::Udp => sockets()?,
@@ -82,7 +82,7 @@ impl Raw {
     }
 
     /// Wakes the other end.
-    pub(super) fn begin(&mut self) -> Result<()> {
+    pub(crate) fn begin(&mut self) -> Result<()> {
         self.orders
             .as_ref()
             .and_then(|orders| orders.send(()).ok())
@@ -92,13 +92,13 @@ impl Raw {
 
     /// There and back.
     #[inline]
-    pub(super) fn round_trip(&mut self) -> Result<()> {
+    pub(crate) fn round_trip(&mut self) -> Result<()> {
         self.near.send(1, BYTES[0])?;
         await_packet(self.near.as_mut()).map(drop)
     }
 
     /// Lets the other end block.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         self.near.send(END, BYTES[0])?;
         await_packet(self.near.as_mut()).map(drop)
     }

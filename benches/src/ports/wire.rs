@@ -12,7 +12,7 @@ use super::network;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Udp,
     Uring,
     Ring,

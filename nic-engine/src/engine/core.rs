@@ -12,6 +12,7 @@ use nic_ports::Port;
 use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Handled, Reclaim, Role};
 use nic_wire::frame::{self, Frame, RequestFlags};
 use nic_wire::packet::{Packet, PacketKind};
+use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
 use nic_wire::{Span, Status, Time};
 
 use super::config::EngineConfig;
@@ -72,6 +73,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) open_sessions: Vec<u16>,
     pub(super) dirty_sessions: Vec<u16>,
     pub(super) ops: OpTable,
+    /// Where arguments are copied that do not fit their command.
+    pub(super) long_arguments: Box<[u8; COMMAND_ARGUMENT_BYTES_MAX]>,
     pub(super) deadlines: Wheel,
     pub(super) links: Vec<Link>,
     /// Links with business in this turn's transmit pass.

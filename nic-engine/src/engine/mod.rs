@@ -46,6 +46,7 @@ use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
 use nic_wire::Time;
 use nic_wire::packet::DEFAULT_PACKET_BYTES;
+use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
 
 use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, PLACES_KEPT, Verdict};
 use self::holds::Holds;
@@ -122,6 +123,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             open_sessions: Vec::with_capacity(usize::from(config.sessions)),
             dirty_sessions: Vec::with_capacity(usize::from(config.sessions)),
             ops: OpTable::new(config.ops_out),
+            long_arguments: Box::new([0; COMMAND_ARGUMENT_BYTES_MAX]),
             deadlines: Wheel::new(usize::from(config.ops_out), now),
             links: (0..config.flows)
                 .map(|_| Link::vacant(usize::from(config.op_credits), usize::from(config.sessions)))
