@@ -30,7 +30,7 @@ pub struct EngineConfig {
     pub op_credits: u16,
     /// KiB of replies that those may ask for together.
     pub reply_credits_kib: u16,
-    /// Length of full packets in bytes.
+    /// Length of full packets in bytes; less if the port carries less.
     pub packet_bytes: usize,
     /// How much may be unacknowledged towards a peer, in bytes.
     pub congestion_window_bytes: u32,

@@ -86,11 +86,13 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     pub fn new(port: P, config: EngineConfig, seed: u64, now: Time) -> Result<Self, ConfigError> {
         let capabilities = port.capabilities();
         let capabilities_frames = capabilities.frames as usize;
+        // What the link does not carry would be refused for ever.
+        let packet_bytes = config.packet_bytes.min(capabilities.packet_bytes_max);
         let window = config.receive_window_bytes.unwrap_or(capabilities.window_bytes);
         let flow_config = FlowConfig {
             flows_max: config.flows,
             port: port.local_address().port(),
-            packet_bytes: config.packet_bytes as u16,
+            packet_bytes: packet_bytes as u16,
             receive_window_bytes: window,
             congestion_window_bytes: config.congestion_window_bytes,
             first_packet_number: config.first_packet_number,
