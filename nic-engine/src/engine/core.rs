@@ -81,6 +81,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) touched: Vec<u16>,
     /// Links with ops or replies that found no room in the last turn.
     pub(super) blocked: Vec<u16>,
+    /// The same for those that have sent something in this pass; empty between passes.
+    pub(super) blocked_served: Vec<u16>,
     pub(super) target: TargetTable,
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,

@@ -93,7 +93,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             true => (Whole::InMemory, capabilities.packet_bytes_max),
             false => (Whole::Checked(Crc32), DEFAULT_PACKET_BYTES),
         };
-        let packet_bytes = config.packet_bytes.unwrap_or(longest);
+        // What the link does not carry would be refused for ever.
+        let packet_bytes =
+            config.packet_bytes.unwrap_or(longest).min(capabilities.packet_bytes_max);
         let flow_config = FlowConfig {
             flows_max: config.flows,
             port: port.local_address().port(),
@@ -130,6 +132,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
                 .collect(),
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
+            blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),

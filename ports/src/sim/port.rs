@@ -50,7 +50,7 @@ impl SimPort {
             capabilities: Capabilities {
                 name: "sim",
                 mode: Cow::Borrowed("simulated"),
-                packet_bytes_max: MAX_PACKET_BYTES,
+                packet_bytes_max: config.packet_bytes_max.min(MAX_PACKET_BYTES),
                 segmentation: false,
                 coalescing: false,
                 zero_copy: config.transmit_hold > Span::ZERO,
@@ -117,7 +117,7 @@ impl Port for SimPort {
 
     fn submit(&mut self, frame: FrameId, length: usize, to: SocketAddr) {
         let reachable = to.port() != 0 && to.is_ipv4() == self.local.is_ipv4();
-        if length == 0 || length > MAX_PACKET_BYTES || !reachable {
+        if length == 0 || length > self.capabilities.packet_bytes_max || !reachable {
             self.counters.transmit_refused += 1;
             return;
         }

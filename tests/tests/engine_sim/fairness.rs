@@ -1,6 +1,8 @@
 //! Sessions that share an engine and a flow: none waits for what another has piled up.
 
 use nic_engine::engine::{EngineConfig, Work};
+use nic_ports::PoolConfig;
+use nic_ports::sim::SimConfig;
 use nic_tests::{Ask, Done, World, small_engine};
 use nic_wire::session::Geometry;
 use nic_wire::{Fate, Span, Status};
@@ -115,6 +117,46 @@ fn a_crowd_of_ops_of_another_peer_is_not_waited_for() {
     let again = most_out(&mut pair, false);
     assert_eq!((alone, again), (256, 256), "a lone peer has all credits");
     assert!(beside <= 32, "{beside} ops out beside a polite peer");
+}
+
+/// A network whose ports have fewer frames than one flow may have unacknowledged.
+fn with_few_frames(seed: u64) -> World {
+    let pool = PoolConfig::with_frames(64);
+    World::with_network(seed, SimConfig { pool, ..SimConfig::default() })
+}
+
+/// Peers that read without end from a target whose frames are few have about as much of them each,
+/// and so has one that asks for little beside them.
+#[test]
+fn few_frames_are_shared_by_the_peers_of_a_target() {
+    let mut pair = Pair::new(with_few_frames(18), 64 << 10, session_of(16, 16 << 10));
+    let mut peers = Vec::new();
+    for _ in 0..5 {
+        let host = pair.world.add_host();
+        let session = pair.world.add_session(host, session_of(16, 16 << 10));
+        let remote = pair.world.connect(&session, pair.target, pair.rkey);
+        peers.push((session, remote, 0));
+    }
+    let mut polite = pair.session;
+    let (mut asked, end) = (0, pair.world.now() + Span::from_ms(100));
+    while pair.world.now() < end {
+        for (session, remote, done) in &mut peers {
+            while session.has_room() {
+                session.submit(&Ask::read(*remote, 0, 16 << 10));
+            }
+            *done += session.poll().iter().filter(|done| done.is_ok()).count();
+        }
+        if polite.out() == 0 {
+            polite.submit(&Ask::read(pair.remote, 0, 64));
+        }
+        pair.world.step();
+        asked += polite.poll().iter().filter(|done| done.is_ok()).count();
+    }
+    let done: Vec<_> = peers.iter().map(|(_, _, done)| *done).collect();
+    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+    assert!(pair.world.port_counters(pair.target).frames_exhausted > 0, "frames are enough");
+    assert!(most <= &(2 * least), "ops of each peer: {done:?}");
+    assert!(asked >= *most, "a polite peer has {asked}, the others {done:?}");
 }
 
 /// A session that fills the engine's table of ops leaves places for others.
