@@ -1,6 +1,7 @@
 //! Sessions that share an engine and a flow: none waits for what another has piled up.
 
 use nic_engine::engine::{EngineConfig, Work};
+use nic_kernels::Access;
 use nic_ports::PoolConfig;
 use nic_ports::sim::SimConfig;
 use nic_tests::{Ask, Done, World, small_engine};
@@ -157,6 +158,36 @@ fn few_frames_are_shared_by_the_peers_of_a_target() {
     assert!(pair.world.port_counters(pair.target).frames_exhausted > 0, "frames are enough");
     assert!(most <= &(2 * least), "ops of each peer: {done:?}");
     assert!(asked >= *most, "a polite peer has {asked}, the others {done:?}");
+}
+
+/// Sessions that write without end to a peer each, through one engine whose frames are few.
+#[test]
+fn few_frames_are_shared_by_the_targets_of_an_engine() {
+    let mut pair = Pair::new(with_few_frames(19), 64 << 10, session_of(16, 16 << 10));
+    let payload = vec![7; 16 << 10];
+    let mut ways = vec![(pair.session, pair.remote, 0)];
+    for _ in 0..5 {
+        let host = pair.world.add_host();
+        let owner = pair.world.add_client(host);
+        let (_, rkey) = pair.world.exported_region(host, owner, 64 << 10, Access::all());
+        let session = pair.world.add_session(pair.initiator, session_of(16, 16 << 10));
+        let remote = pair.world.connect(&session, host, rkey);
+        ways.push((session, remote, 0));
+    }
+    let end = pair.world.now() + Span::from_ms(100);
+    while pair.world.now() < end {
+        for (session, remote, done) in &mut ways {
+            while session.has_room() {
+                session.submit(&Ask::write(*remote, 0, &payload));
+            }
+            *done += session.poll().iter().filter(|done| done.is_ok()).count();
+        }
+        pair.world.step();
+    }
+    let done: Vec<_> = ways.iter().map(|(_, _, done)| *done).collect();
+    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+    assert!(pair.world.port_counters(pair.initiator).frames_exhausted > 0, "frames are enough");
+    assert!(most <= &(2 * least), "ops to each peer: {done:?}");
 }
 
 /// A session that fills the engine's table of ops leaves places for others.
