@@ -29,6 +29,9 @@ struct Arguments {
     /// Keys in tables.
     #[arg(long, default_value_t = 4_000_000)]
     keys: u64,
+    /// Leave out what wants gigabytes of memory.
+    #[arg(long)]
+    small: bool,
     /// What chance is made of.
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -21,6 +21,7 @@ mod polite;
 mod relief;
 mod remotes;
 mod session;
+mod stages;
 mod streams;
 mod target;
 mod transmit;
@@ -33,6 +34,7 @@ pub use forward::{Forwarded, Neighbours};
 pub use initiator::OP_BYTES_MAX;
 pub use live::{Live, LiveFlow, LiveOp, LiveRequest, LiveSession, LiveState, Oldest};
 pub use session::SessionError;
+pub use stages::{Stage, Stages};
 pub use work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionParts, Work};
 
 use std::collections::VecDeque;
@@ -181,15 +183,22 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     /// One turn, beginning at `now`.
     #[inline]
     pub fn poll(&mut self, now: Time) -> Turn {
+        self.poll_by_stage(now, &mut ())
+    }
+
+    /// One turn that says what it is at, for benches.
+    #[inline]
+    pub fn poll_by_stage<S: Stages>(&mut self, now: Time, stages: &mut S) -> Turn {
         self.account(now);
         self.core.memory.notice_faults();
         let has_commands = self.core.commands_wait();
         // Commands need not wait for a system call that will most likely find nothing, if the turn
         // before has asked.
         self.last_turn_received = !(self.last_turn_received && has_commands);
-        let taken = if self.last_turn_received { self.receive() } else { 0 };
+        let taken = if self.last_turn_received { self.receive(stages) } else { 0 };
         if taken == 0 && !has_commands && !self.core.has_duties() {
             self.port.transmit();
+            stages.over(Stage::Idle);
             self.last_turn_was_busy = false;
             return Turn { busy: false };
         }
@@ -198,14 +207,19 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             // which the next turn does.
             self.core.owes_pass = true;
             self.core.publish();
+            stages.over(Stage::Flow);
             self.last_turn_was_busy = true;
             return Turn { busy: true };
         }
         self.core.owes_pass = false;
         self.core.pickup();
+        stages.over(Stage::Flow);
         self.core.execute(&mut self.port);
+        stages.over(Stage::Executor);
         self.core.transmit(&mut self.port);
+        stages.over(Stage::Reply);
         self.port.transmit();
+        stages.over(Stage::Transmit);
         // Packets leave first; what the clock wants is small and can wait for the next turn.
         self.core.timers();
         self.core.flow_events(&mut self.port);
@@ -219,6 +233,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             self.core.drain(&mut self.port);
         }
         self.core.publish();
+        stages.over(Stage::Flow);
         let busy = taken > 0 || has_commands || self.core.executor.ready() > 0;
         self.last_turn_was_busy = busy;
         Turn { busy }
@@ -240,9 +255,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
 
     /// Takes a burst from the port, and what neighbours have forwarded.
     #[inline]
-    fn receive(&mut self) -> usize {
+    fn receive<S: Stages>(&mut self, stages: &mut S) -> usize {
         let Engine { port, burst, neighbours, core, .. } = self;
         let mut taken = port.receive(burst);
+        let [receive, flow] = match taken {
+            0 => [Stage::Idle; 2],
+            _ => [Stage::Receive, Stage::Flow],
+        };
+        stages.over(receive);
         for view in burst.views() {
             let bytes = port.view(view);
             let verdict = match core.meant_for(view.to_port, bytes) {
@@ -255,7 +275,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
                 core.counters.unforwardable += u64::from(!is_forwarded);
             }
         }
+        stages.over(flow);
         port.release_burst(burst);
+        stages.over(receive);
         while let Some(packet) = neighbours.take() {
             core.counters.taken_over += 1;
             core.receive(packet.from, packet.bytes());

@@ -35,14 +35,16 @@ impl<K: KernelSet> Core<K> {
         if self.blocked.is_empty() {
             return;
         }
-        std::mem::swap(&mut self.touched, &mut self.blocked);
-        for slot in &self.touched {
-            self.links[usize::from(*slot)].touched = false;
+        let Core { touched, blocked, links, .. } = self;
+        std::mem::swap(touched, blocked);
+        let first = touched.len();
+        for slot in touched.iter() {
+            links[usize::from(*slot)].touched = false;
         }
-        while let Some(slot) = self.blocked.pop() {
-            if self.links[usize::from(slot)].touched {
-                self.touched.push(slot);
-            }
+        let others = blocked.drain(..).filter(|slot| links[usize::from(*slot)].touched);
+        touched.extend(others);
+        for slot in &touched[..first] {
+            links[usize::from(*slot)].touched = true;
         }
     }
 

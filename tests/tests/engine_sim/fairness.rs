@@ -121,8 +121,8 @@ fn a_crowd_of_ops_of_another_peer_is_not_waited_for() {
 }
 
 /// A network whose ports have fewer frames than one flow may have unacknowledged.
-fn with_few_frames(seed: u64) -> World {
-    let pool = PoolConfig::with_frames(64);
+fn with_few_frames(seed: u64, frames: u32) -> World {
+    let pool = PoolConfig::with_frames(frames);
     World::with_network(seed, SimConfig { pool, ..SimConfig::default() })
 }
 
@@ -130,7 +130,7 @@ fn with_few_frames(seed: u64) -> World {
 /// and so has one that asks for little beside them.
 #[test]
 fn few_frames_are_shared_by_the_peers_of_a_target() {
-    let mut pair = Pair::new(with_few_frames(18), 64 << 10, session_of(16, 16 << 10));
+    let mut pair = Pair::new(with_few_frames(18, 24), 64 << 10, session_of(16, 16 << 10));
     let mut peers = Vec::new();
     for _ in 0..5 {
         let host = pair.world.add_host();
@@ -163,7 +163,7 @@ fn few_frames_are_shared_by_the_peers_of_a_target() {
 /// Sessions that write without end to a peer each, through one engine whose frames are few.
 #[test]
 fn few_frames_are_shared_by_the_targets_of_an_engine() {
-    let mut pair = Pair::new(with_few_frames(19), 64 << 10, session_of(16, 16 << 10));
+    let mut pair = Pair::new(with_few_frames(19, 64), 64 << 10, session_of(16, 16 << 10));
     let payload = vec![7; 16 << 10];
     let mut ways = vec![(pair.session, pair.remote, 0)];
     for _ in 0..5 {
