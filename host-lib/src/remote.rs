@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use nic_kernels::traverse;
 use nic_wire::KernelId;
 use nic_wire::ticket::Ticket;
 
 use crate::operation::Op;
-use crate::ops::{Call, CompareSwap, FetchAdd, Read, Write};
+use crate::ops::{Call, CompareSwap, FetchAdd, Read, Traverse, Write};
 
 /// A region of another host, opened by a session; it makes ops for that session.
 /// Clones are the same way. When the last is dropped the session may use its place for another, as
@@ -73,6 +74,36 @@ impl RemoteRegion {
     #[inline]
     pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
         Op::new(FetchAdd::new(self.way.remote, address, addend))
+    }
+
+    /// Walks over a list, chained buckets or a tree in one round trip, and reads what belongs to
+    /// the first key that fits.
+    ///
+    /// ```no_run
+    /// use nic_host::ops::Traversal;
+    /// use nic_host::traverse::Arguments;
+    /// use nic_host::{OpError, RemoteRegion, Session};
+    ///
+    /// /// Looks a key up in a list of any length, 1000 elements at a time.
+    /// fn find(
+    ///     session: &Session,
+    ///     region: &RemoteRegion,
+    ///     head: u64,
+    ///     key: u64,
+    /// ) -> Result<Option<Vec<u8>>, OpError> {
+    ///     let mut arguments = Arguments::list(head, key, 256).hops(1000);
+    ///     loop {
+    ///         match session.run(region.traverse(arguments))? {
+    ///             Traversal::Found(found) => return Ok(Some(found.value().to_vec())),
+    ///             Traversal::Missed { .. } => return Ok(None),
+    ///             Traversal::Continues(further) => arguments = *further,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn traverse(&self, arguments: traverse::Arguments) -> Op<Traverse> {
+        Op::new(Traverse::new(self.way.remote, arguments))
     }
 
     /// Calls a service of the application that owns the region.

@@ -215,6 +215,8 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
+    /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
+    Bounded,
     /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
     Failed(Status),
 }
@@ -300,7 +302,8 @@ pub trait Kernel: Sized {
     /// steps are counted.
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
 
-    /// From where the initiator may go on, asked when the executor stops the op at a bound.
+    /// From where the initiator may go on, asked when the op stops at a bound: the executor's, or
+    /// its own ([`Outcome::Bounded`]).
     fn resume_point(&self) -> Option<Continuation> {
         None
     }

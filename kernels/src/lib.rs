@@ -10,6 +10,7 @@
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
@@ -66,6 +67,7 @@ pub mod fetch_add;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;
+pub mod traverse;
 pub mod write;
 
 #[cfg(test)]
@@ -77,6 +79,7 @@ mod executor;
 mod fuzz;
 mod kernel;
 mod memory;
+mod pointer_form;
 #[cfg(test)]
 mod random;
 mod reply;
@@ -90,6 +93,7 @@ pub use kernel::{
     Step,
 };
 pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
 pub use set::{Builtin, Choice, KernelSet, Visit};
 

@@ -124,5 +124,7 @@ crate::kernel_set! {
         FetchAdd(crate::fetch_add::FetchAdd),
         /// Scan a bucket and read the entry that it points to.
         ScanAndRead(crate::scan_and_read::ScanAndRead),
+        /// Walk from element to element until a field fits, and read what belongs to it.
+        Traverse(crate::traverse::Traverse),
     }
 }

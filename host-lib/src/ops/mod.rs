@@ -3,6 +3,8 @@
 
 mod call;
 mod memory;
+mod traverse;
 
 pub use call::Call;
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
+pub use traverse::{Match, Traversal, Traverse};

@@ -128,6 +128,7 @@ impl<P: Copy> Op<P> {
             }
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
+            Step::Finish(Outcome::Bounded) => self.stop_at_bound(kernel),
             Step::StorePayload(extent) => self.await_payload(memory, extent),
             Step::Store { at, word } => {
                 *turn.cost += 1;
