@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use nic_kernels::traverse;
+use nic_kernels::{indirect_read, traverse};
 use nic_wire::KernelId;
 use nic_wire::ticket::Ticket;
 
 use crate::operation::Op;
-use crate::ops::{Call, CompareSwap, FetchAdd, Read, Traverse, Write};
+use crate::ops::{Call, CompareSwap, FetchAdd, IndirectRead, Read, Traverse, Write};
 
 /// A region of another host, opened by a session; it makes ops for that session.
 /// Clones are the same way. When the last is dropped the session may use its place for another, as
@@ -74,6 +74,27 @@ impl RemoteRegion {
     #[inline]
     pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
         Op::new(FetchAdd::new(self.way.remote, address, addend))
+    }
+
+    /// Looks many entries of an indirection table up and reads what they point to, side by side
+    /// and in one round trip.
+    ///
+    /// ```no_run
+    /// use nic_host::indirect_read::Arguments;
+    /// use nic_host::{RemoteRegion, Session};
+    ///
+    /// fn show(session: &Session, region: &RemoteRegion) -> Result<(), Box<dyn std::error::Error>> {
+    ///     // Entries 3, 1 and 4 of the table at 0x1000, each a pointer to 64 bytes.
+    ///     let arguments = Arguments::new(0x1000, 64, &[3, 1, 4])?;
+    ///     for value in session.run(region.indirect_read(arguments))?.iter() {
+    ///         println!("{value:?}");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[inline]
+    pub fn indirect_read(&self, arguments: indirect_read::Arguments) -> Op<IndirectRead> {
+        Op::new(IndirectRead::new(self.way.remote, arguments))
     }
 
     /// Walks over a list, chained buckets or a tree in one round trip, and reads what belongs to

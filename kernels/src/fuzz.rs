@@ -44,6 +44,17 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         return;
     }
     arguments[2..8].fill(0);
+    if kernel == KernelId::INDIRECT_READ {
+        // Nine long indices, or eighteen short ones.
+        (arguments[1], arguments[9]) = (arguments[1] & 3, arguments[9] & 1);
+        arguments[10..16].fill(0);
+        (arguments[12], arguments[14]) = (arguments[12] & 1, arguments[14] & 1);
+        (arguments[16], arguments[17]) = (arguments[16] & 3, 0);
+        arguments[18] = if arguments[16] & 2 == 0 { 9 } else { 18 };
+        arguments[19] = 1;
+        arguments[20..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte = 0);
+        return;
+    }
     if kernel == KernelId::TRAVERSE {
         // Most places within an element of 64 bytes, and few bits beyond what arguments have.
         arguments[1] &= 3;
@@ -93,6 +104,7 @@ fn no_input_breaks_a_kernel() {
                 KernelId::READ | KernelId::WRITE => 16,
                 KernelId::FETCH_ADD => 24,
                 KernelId::TRAVERSE => traverse::Arguments::BYTES,
+                KernelId::INDIRECT_READ => 56,
                 _ => 28,
             };
             let length = if *tame { right } else { usize::from(*length) % (LONGEST + 1) };

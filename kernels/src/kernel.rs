@@ -2,6 +2,7 @@
 
 use nic_wire::{KernelId, Status};
 
+use crate::executor::Strands;
 use crate::reply::Reply;
 
 /// In arguments, stands for the region that the rkey names.
@@ -193,6 +194,10 @@ pub enum Step {
         /// How much.
         addend: u64,
     },
+    /// Go on as independent parts, each of which [`Kernel::strand`] makes; the op is over when all
+    /// of them are, and its reply is theirs. For a kernel that has neither replied nor takes
+    /// payload.
+    Split(Strands),
     /// The op is over.
     Finish(Outcome),
 }
@@ -305,6 +310,13 @@ pub trait Kernel: Sized {
     /// From where the initiator may go on, asked when the op stops at a bound: the executor's, or
     /// its own ([`Outcome::Bounded`]).
     fn resume_point(&self) -> Option<Continuation> {
+        None
+    }
+
+    /// The kernel of a part of the op, after [`Step::Split`]: it hears [`Event::Start`] and runs
+    /// beside the others. Strands take no payload and are not split again.
+    fn strand(&self, place: u8) -> Option<Self> {
+        let _ = place;
         None
     }
 }

@@ -10,6 +10,7 @@
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`indirect_read`] | Snap's batched reads through an indirection table |
 //! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //!
@@ -64,6 +65,7 @@ extern crate std;
 pub mod bucket_table;
 pub mod compare_swap;
 pub mod fetch_add;
+pub mod indirect_read;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;
@@ -86,7 +88,8 @@ mod reply;
 mod set;
 
 pub use executor::{
-    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId,
+    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress,
+    STRANDS_MAX, SlotId, StrandHeader, Strands,
 };
 pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,

@@ -99,6 +99,8 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Read through many entries of an indirection table (Snap).
+    pub const INDIRECT_READ: KernelId = KernelId(7);
     /// Walk from element to element until a field fits, and read what belongs to it (StRoM).
     pub const TRAVERSE: KernelId = KernelId(8);
     /// The first number for kernels that users bring.

@@ -2,9 +2,11 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod indirect_read;
 mod memory;
 mod traverse;
 
 pub use call::Call;
+pub use indirect_read::{IndirectRead, Lookups};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
 pub use traverse::{Match, Traversal, Traverse};

@@ -2,6 +2,7 @@
 
 use nic_kernels::traverse::{Arguments, Found, ReplyHeader};
 use nic_wire::{KernelId, Status};
+use zerocopy::IntoBytes;
 
 use super::Bytes;
 use crate::error::OpError;
@@ -67,7 +68,7 @@ impl Operation for Traverse {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::TRAVERSE, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::TRAVERSE, self.remote, self.arguments.as_bytes())
             .reply(self.arguments.reply_bytes())
     }
 

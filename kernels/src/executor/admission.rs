@@ -4,6 +4,7 @@ use nic_wire::{Fate, Status, Time};
 
 use super::slot::{Slot, State};
 use super::step::{After, Turn};
+use super::strands::StrandTable;
 use super::{Executor, Invocation, SlotId};
 use crate::kernel::{Call, Event, Kernel};
 use crate::memory::{Grant, Memory};
@@ -12,6 +13,7 @@ use crate::set::{Choice, KernelSet};
 /// Begins a kernel.
 struct Start<'a, K, M: Memory> {
     slot: &'a mut Slot<K, M::Pending>,
+    strands: &'a mut StrandTable<M::Pending>,
     grant: Grant,
     invocation: &'a Invocation<'a>,
     turn: Turn<'a, M>,
@@ -23,7 +25,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
-        let Start { slot, grant, invocation, mut turn } = self;
+        let Start { slot, strands, grant, invocation, mut turn } = self;
         let call = Call {
             arguments: invocation.arguments,
             home: grant.home(),
@@ -37,7 +39,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
         if after != After::Over {
             slot.kernel = Some(wrap(kernel));
         } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
-            op.drop_ranges(turn.memory);
+            op.drop_ranges(turn.memory, strands);
             op.state = State::Free;
             return Err(op.end.status);
         }
@@ -63,15 +65,16 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(Status::Expired);
         }
         let index = *self.free.last().ok_or(Status::Busy)?;
-        let Executor { slots, limits, cost, .. } = self;
+        let Executor { slots, strands, limits, cost, .. } = self;
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
         let turn = Turn { memory, limits, cost };
-        let start = Start { slot, grant, invocation, turn };
+        let start = Start { slot, strands, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
         match after {
             After::Park => self.park(index),
+            After::Split => self.await_strands(index),
             _ => self.ready.push(index),
         }
         Ok(id)
@@ -83,7 +86,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub fn free(&mut self, slot: SlotId, memory: &mut M) {
         let Some(Slot { op: found, .. }) = self.slots.get_mut(slot.index as usize) else { return };
         if found.generation == slot.generation && matches!(found.state, State::Reported) {
-            found.drop_ranges(memory);
+            found.drop_ranges(memory, &mut self.strands);
             found.vacate();
             self.free.push(slot.index);
         } else {
@@ -99,8 +102,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Fate::Unknown;
         }
         let found = &mut self.slots[slot.index as usize].op;
+        found.drop_ranges(memory, &mut self.strands);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
-        found.drop_ranges(memory);
         match found.state {
             State::Reported => {
                 found.vacate();
@@ -111,6 +114,18 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 memory.abandon(&pending);
                 found.vacate();
                 self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Waiting => {
+                found.vacate();
+                self.strands.forget(slot.index);
+                self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Split => {
+                found.vacate();
                 self.free.push(slot.index);
                 stopped
             }
@@ -142,11 +157,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 continue;
             }
             match op.state {
-                State::Finished | State::Reported => op.drop_ranges(memory),
+                State::Finished | State::Reported => op.drop_ranges(memory, &mut self.strands),
                 // The table of slots is shorter than a u32 reaches.
-                State::Payload(_) => self.end_payload(index as u32, memory, Status::Revoked),
+                State::Payload(_) | State::Waiting => {
+                    self.end_payload(index as u32, memory, Status::Revoked)
+                }
                 _ => {}
             }
         }
+        self.strands.release_revoked(memory);
     }
 }

@@ -4,6 +4,7 @@ use nic_wire::Status;
 
 use super::Limits;
 use super::slot::{Op, Range, State};
+use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
 use crate::memory::{Memory, Request};
@@ -19,6 +20,8 @@ pub(super) enum After {
     Queue,
     /// It waits for payload.
     Park,
+    /// It waits for slots for its strands.
+    Split,
     /// It is over: state Finished.
     Over,
     /// It was cancelled; its slot is to be freed.
@@ -142,6 +145,7 @@ impl<P: Copy> Op<P> {
                 *turn.cost += 1;
                 self.submit(memory, &Request::FetchAdd(at, addend))
             }
+            Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
     }
@@ -214,6 +218,22 @@ impl<P: Copy> Op<P> {
         }
         self.state = State::Payload(pending);
         After::Park
+    }
+
+    /// The kernel goes on as strands.
+    fn await_strands(&mut self, strands: Strands) -> After {
+        let makes_sense = (1..=STRANDS_MAX).contains(&usize::from(strands.count))
+            && strands.stride as usize >= StrandHeader::BYTES
+            && (self.reply_length(), self.payload.length) == (0, 0);
+        if !makes_sense {
+            return self.finish(Status::Unsupported, true);
+        }
+        if strands.reply_bytes() > u64::from(self.reply_capacity) {
+            return self.finish(Status::ReplyTooLong, true);
+        }
+        self.strands = strands;
+        self.state = State::Waiting;
+        After::Split
     }
 
     /// Ends the op at a limit, with the kernel's continuation at the end of its reply if it has one
