@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use nic_kernels::{indirect_read, traverse};
+use nic_kernels::{consistent_read, indirect_read, traverse};
 use nic_wire::KernelId;
 use nic_wire::ticket::Ticket;
 
 use crate::operation::Op;
-use crate::ops::{Call, CompareSwap, FetchAdd, IndirectRead, Read, Traverse, Write};
+use crate::ops::{
+    Call, CompareSwap, ConsistentRead, FetchAdd, IndirectRead, Read, Traverse, Write,
+};
 
 /// A region of another host, opened by a session; it makes ops for that session.
 /// Clones are the same way. When the last is dropped the session may use its place for another, as
@@ -74,6 +76,25 @@ impl RemoteRegion {
     #[inline]
     pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
         Op::new(FetchAdd::new(self.way.remote, address, addend))
+    }
+
+    /// Reads an object of up to 4 KiB that carries a checksum: whole, or not at all. The target
+    /// verifies it, and reads again what was torn.
+    ///
+    /// ```no_run
+    /// use nic_host::consistent_read::{Arguments, Checksum};
+    /// use nic_host::{OpError, RemoteRegion, Session};
+    ///
+    /// /// An object of 1 KiB whose last 8 bytes are its CRC-64.
+    /// fn get(session: &Session, region: &RemoteRegion, at: u64) -> Result<Vec<u8>, OpError> {
+    ///     let arguments = Arguments::trailing(at, 1024, Checksum::Crc64);
+    ///     let object = session.run(region.consistent_read(arguments))?;
+    ///     Ok(object[..1016].to_vec())
+    /// }
+    /// ```
+    #[inline]
+    pub fn consistent_read(&self, arguments: consistent_read::Arguments) -> Op<ConsistentRead> {
+        Op::new(ConsistentRead::new(self.way.remote, arguments))
     }
 
     /// Looks many entries of an indirection table up and reads what they point to, side by side

@@ -10,7 +10,7 @@ use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::{Access, Builtin, Invocation, KernelSet, traverse};
+use crate::{Access, Builtin, Invocation, KernelSet, consistent_read, traverse};
 
 const SENTINEL: u8 = 0xa5;
 const REGION: u64 = 1024;
@@ -44,6 +44,15 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         return;
     }
     arguments[2..8].fill(0);
+    if kernel == KernelId::CONSISTENT_READ {
+        // All within an object of up to 1023 bytes.
+        (arguments[1], arguments[8], arguments[9]) = (arguments[1] & 3, 0, 0);
+        (arguments[11], arguments[18]) = (arguments[11] & 3, arguments[18] % 3);
+        arguments[12..18].fill(0);
+        arguments[14] = 8;
+        (arguments[16], arguments[17]) = (arguments[10], arguments[11]);
+        return;
+    }
     if kernel == KernelId::INDIRECT_READ {
         // Nine long indices, or eighteen short ones.
         (arguments[1], arguments[9]) = (arguments[1] & 3, arguments[9] & 1);
@@ -105,6 +114,7 @@ fn no_input_breaks_a_kernel() {
                 KernelId::FETCH_ADD => 24,
                 KernelId::TRAVERSE => traverse::Arguments::BYTES,
                 KernelId::INDIRECT_READ => 56,
+                KernelId::CONSISTENT_READ => consistent_read::Arguments::BYTES,
                 _ => 28,
             };
             let length = if *tame { right } else { usize::from(*length) % (LONGEST + 1) };

@@ -220,6 +220,10 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
+    /// With the private copy that it was just handed as its whole reply: the very bytes that it has
+    /// looked at. One of more than [`GATHER_BYTES_MAX`](crate::GATHER_BYTES_MAX) bytes needs one of
+    /// the executor's few long buffers; if none is free the op ends as [`Status::Busy`].
+    Fetched,
     /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
     Bounded,
     /// With a status other than [`Status::Ok`]; nothing of the reply is sent.

@@ -137,6 +137,8 @@ crate::kernel_set! {
         ScanAndRead(crate::scan_and_read::ScanAndRead),
         /// Read through many entries of an indirection table.
         IndirectRead(crate::indirect_read::IndirectRead),
+        /// Read an object whose checksum fits.
+        ConsistentRead(crate::consistent_read::ConsistentRead),
         /// Walk from element to element until a field fits, and read what belongs to it.
         Traverse(crate::traverse::Traverse),
     }

@@ -103,6 +103,8 @@ impl KernelId {
     pub const INDIRECT_READ: KernelId = KernelId(7);
     /// Walk from element to element until a field fits, and read what belongs to it (StRoM).
     pub const TRAVERSE: KernelId = KernelId(8);
+    /// Read an object whose checksum fits (StRoM).
+    pub const CONSISTENT_READ: KernelId = KernelId(9);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
 }

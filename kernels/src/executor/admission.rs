@@ -2,9 +2,9 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::apart::Apart;
 use super::slot::{Slot, State};
 use super::step::{After, Turn};
-use super::strands::StrandTable;
 use super::{Executor, Invocation, SlotId};
 use crate::kernel::{Call, Event, Kernel};
 use crate::memory::{Grant, Memory};
@@ -13,7 +13,6 @@ use crate::set::{Choice, KernelSet};
 /// Begins a kernel.
 struct Start<'a, K, M: Memory> {
     slot: &'a mut Slot<K, M::Pending>,
-    strands: &'a mut StrandTable<M::Pending>,
     grant: Grant,
     invocation: &'a Invocation<'a>,
     turn: Turn<'a, M>,
@@ -25,7 +24,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
-        let Start { slot, strands, grant, invocation, mut turn } = self;
+        let Start { slot, grant, invocation, mut turn } = self;
         let call = Call {
             arguments: invocation.arguments,
             home: grant.home(),
@@ -39,7 +38,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
         if after != After::Over {
             slot.kernel = Some(wrap(kernel));
         } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
-            op.drop_ranges(turn.memory, strands);
+            op.drop_own_ranges(turn.memory);
             op.state = State::Free;
             return Err(op.end.status);
         }
@@ -65,11 +64,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(Status::Expired);
         }
         let index = *self.free.last().ok_or(Status::Busy)?;
-        let Executor { slots, strands, limits, cost, .. } = self;
+        let Executor { slots, apart, limits, cost, .. } = self;
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
-        let turn = Turn { memory, limits, cost };
-        let start = Start { slot, strands, grant, invocation, turn };
+        let long_buffers = &mut apart.long_buffers;
+        let turn = Turn { memory, long_buffers, limits, cost };
+        let start = Start { slot, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
         match after {
@@ -86,7 +86,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub fn free(&mut self, slot: SlotId, memory: &mut M) {
         let Some(Slot { op: found, .. }) = self.slots.get_mut(slot.index as usize) else { return };
         if found.generation == slot.generation && matches!(found.state, State::Reported) {
-            found.drop_ranges(memory, &mut self.strands);
+            found.drop_ranges(memory, &mut self.apart);
             found.vacate();
             self.free.push(slot.index);
         } else {
@@ -102,7 +102,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Fate::Unknown;
         }
         let found = &mut self.slots[slot.index as usize].op;
-        found.drop_ranges(memory, &mut self.strands);
+        found.drop_ranges(memory, &mut self.apart);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
         match found.state {
             State::Reported => {
@@ -119,7 +119,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             State::Waiting => {
                 found.vacate();
-                self.strands.forget(slot.index);
+                self.apart.strands.forget(slot.index);
                 self.unpark(slot.index);
                 self.free.push(slot.index);
                 stopped
@@ -157,7 +157,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 continue;
             }
             match op.state {
-                State::Finished | State::Reported => op.drop_ranges(memory, &mut self.strands),
+                State::Finished | State::Reported => op.drop_ranges(memory, &mut self.apart),
                 // The table of slots is shorter than a u32 reaches.
                 State::Payload(_) | State::Waiting => {
                     self.end_payload(index as u32, memory, Status::Revoked)
@@ -165,6 +165,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 _ => {}
             }
         }
-        self.strands.release_revoked(memory);
+        let Apart { strands, long_buffers } = &mut self.apart;
+        strands.release_revoked(long_buffers, memory);
     }
 }

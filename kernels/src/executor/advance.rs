@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use nic_wire::{Status, Time};
 
+use super::apart::Apart;
 use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
-use super::strands::StrandTable;
 use super::{Budget, Executor, Finish, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::Event;
@@ -26,7 +26,7 @@ pub struct Ended<'a, M: Memory> {
     pub finish: Finish,
     op: &'a Op<M::Pending>,
     memory: &'a M,
-    strands: &'a StrandTable<M::Pending>,
+    apart: &'a Apart<M::Pending>,
 }
 
 /// What has become of the reply of an op that is over.
@@ -45,7 +45,7 @@ impl<M: Memory> Ended<'_, M> {
     /// As there.
     #[inline(always)]
     pub fn copy_reply(&self, offset: u32, into: &mut [u8]) -> Result<(), Status> {
-        self.op.copy_reply(self.memory, self.strands, offset, into)
+        self.op.copy_reply(self.memory, self.apart, offset, into)
     }
 }
 
@@ -88,7 +88,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 next += 1;
                 let slot = &mut self.slots[index as usize];
                 let Slot { op, kernel } = &mut *slot;
-                let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
+                let turn = Turn {
+                    memory,
+                    long_buffers: &mut self.apart.long_buffers,
+                    limits: &self.limits,
+                    cost: &mut self.cost,
+                };
                 let after = op.advance(kernel, turn, now, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
@@ -98,7 +103,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                     After::Over => {
                         count += 1;
-                        if slot.report(index, memory, &mut self.strands, answer) == Answer::Made {
+                        if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
                             self.free.push(index);
                         }
                     }
@@ -112,11 +117,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 is_spent = self.cost >= budget.cost;
             }
             close_round(&mut self.ready, next, kept);
-            if !self.strands.is_empty() {
+            if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, now, budget);
                 is_spent |= self.cost >= budget.cost;
             }
-            if !moved || is_spent || (self.ready.is_empty() && !self.strands.are_ready()) {
+            if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
                 break;
             }
         }
@@ -150,20 +155,20 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
         &mut self,
         index: u32,
         memory: &mut M,
-        strands: &mut StrandTable<P>,
+        apart: &mut Apart<P>,
         answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
     ) -> Answer {
         let op = &mut self.op;
         op.state = State::Reported;
         if op.end.reply_length == 0 {
             // Nothing of a failed op's reply is sent.
-            op.drop_ranges(memory, strands);
+            op.drop_ranges(memory, apart);
         }
         let slot = SlotId { index, generation: op.generation };
         let (owner, finish) = (op.owner, op.end);
-        let answered = answer(Ended { slot, owner, finish, op, memory, strands });
+        let answered = answer(Ended { slot, owner, finish, op, memory, apart });
         if answered == Answer::Made {
-            op.drop_ranges(memory, strands);
+            op.drop_ranges(memory, apart);
             op.vacate();
         }
         answered

@@ -17,6 +17,8 @@
 
 mod admission;
 mod advance;
+mod apart;
+mod long_buffers;
 mod payload;
 mod reply;
 mod slot;
@@ -32,9 +34,10 @@ use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
+use apart::Apart;
 pub use payload::PayloadError;
 use slot::{Op, Slot};
-use strands::{STRAND_SLOTS, StrandTable};
+use strands::STRAND_SLOTS;
 pub use strands::{STRANDS_MAX, StrandHeader, Strands};
 
 /// What one op may use, whatever its kernel.
@@ -139,8 +142,9 @@ pub struct Executor<K: KernelSet, M: Memory> {
     parked: Vec<u32>,
     /// No parked op has an earlier deadline.
     parked_deadline: Time,
-    /// Parts of ops that are split, and their kernels.
-    strands: StrandTable<M::Pending>,
+    /// What few ops need.
+    apart: Apart<M::Pending>,
+    /// Of the strands there.
     strand_kernels: Vec<Option<K>>,
     /// Where private copies are made; their contents mean nothing between steps.
     scratch: Box<[u8; FETCH_BYTES_MAX]>,
@@ -165,7 +169,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
-            strands: StrandTable::new(count),
+            apart: Apart::new(count),
             strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
@@ -182,13 +186,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Whether no op has a slot.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.free.len() == self.slots.len() && !self.strands.are_ready()
+        self.free.len() == self.slots.len() && !self.apart.strands.are_ready()
     }
 
     /// How many ops and strands [`run`](Self::run) would advance now.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len() + self.strands.ready() + usize::from(self.can_split())
+        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split())
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op

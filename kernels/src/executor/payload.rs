@@ -96,7 +96,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Advances an op whose kernel fetches something before it says where its payload goes.
     #[cold]
     fn seek_place(&mut self, index: u32, memory: &mut M) -> Result<(), PayloadError> {
-        let Executor { slots, scratch, limits, cost, .. } = self;
+        let Executor { slots, scratch, apart, limits, cost, .. } = self;
         let Slot { op, .. } = &slots[index as usize];
         if op.payload.received == op.payload.length {
             return Err(PayloadError::Over);
@@ -104,7 +104,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         for _ in 0..SEEK_STEPS_MAX {
             // Its deadline can wait for the next round.
             let Slot { op, kernel } = &mut slots[index as usize];
-            match op.advance(kernel, Turn { memory, limits, cost }, Time::ZERO, scratch) {
+            match op.advance(
+                kernel,
+                Turn { memory, long_buffers: &mut apart.long_buffers, limits, cost },
+                Time::ZERO,
+                scratch,
+            ) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);
@@ -165,7 +170,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let slot = &mut self.slots[index as usize].op;
         match slot.state {
             State::Payload(pending) => memory.abandon(&pending),
-            _ => self.strands.forget(index),
+            _ => self.apart.strands.forget(index),
         }
         slot.finish(status, false);
         self.unpark(index);

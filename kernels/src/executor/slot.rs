@@ -2,8 +2,9 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::apart::Apart;
 use super::step::After;
-use super::strands::{StrandTable, Strands};
+use super::strands::Strands;
 use super::{Finish, Invocation};
 use crate::GATHER_BYTES_MAX;
 use crate::memory::{Grant, Memory};
@@ -13,6 +14,8 @@ pub(super) const RANGES_MAX: usize = 4;
 
 /// In place of a number of ranges: the reply is that of the op's strands.
 pub(super) const SPLIT: u8 = u8::MAX;
+/// In place of a number of ranges: the reply is in a long buffer. From here on, it is not in the op.
+pub(super) const KEPT: u8 = SPLIT - 1;
 
 /// Where an op is; see the picture in the executor's module.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +80,7 @@ pub(super) struct Op<P> {
     pub(super) range_bytes: u32,
     /// Length of what is gathered.
     pub(super) gathered: u16,
-    /// How many ranges the reply has, or [`SPLIT`].
+    /// How many ranges the reply has, or [`SPLIT`], or [`KEPT`].
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
@@ -99,7 +102,7 @@ pub(super) struct Op<P> {
     pub(super) strands_left: u8,
     /// The first of them mean something.
     pub(super) range: [Option<Range<P>>; RANGES_MAX],
-    /// What is gathered; of an op that is split, the numbers of its strands.
+    /// What is gathered, or the numbers of strands or of the long buffer.
     pub(super) buffer: [u8; GATHER_BYTES_MAX],
 }
 
@@ -169,21 +172,20 @@ impl<P: Copy> Op<P> {
         After::Over
     }
 
-    /// Gives back what the reply is made of: ranges to the memory, or strands.
+    /// Gives back what the reply is made of: ranges to the memory, strands, a long buffer.
     #[inline(always)]
     pub(super) fn drop_ranges(
         &mut self,
         memory: &mut impl Memory<Pending = P>,
-        strands: &mut StrandTable<P>,
+        apart: &mut Apart<P>,
     ) {
-        if self.ranges == SPLIT {
-            strands.release(self, memory);
-            self.ranges = 0;
+        if self.ranges >= KEPT {
+            apart.release(self, memory);
         }
         self.drop_own_ranges(memory);
     }
 
-    /// The same for what has no strands.
+    /// The same for what lies in the op itself.
     #[inline(always)]
     pub(super) fn drop_own_ranges(&mut self, memory: &mut impl Memory<Pending = P>) {
         if self.ranges == 0 {

@@ -3,6 +3,7 @@
 use nic_wire::Status;
 
 use super::Limits;
+use super::long_buffers::LongBuffers;
 use super::slot::{Op, Range, State};
 use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
@@ -31,6 +32,7 @@ pub(super) enum After {
 /// What a step needs besides the op: the executor's and its caller's.
 pub(super) struct Turn<'a, M> {
     pub(super) memory: &'a mut M,
+    pub(super) long_buffers: &'a mut LongBuffers,
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
@@ -82,7 +84,22 @@ impl<P: Copy> Op<P> {
         match self.ask(kernel, event, turn.limits) {
             None => self.stop_at_bound(kernel),
             Some(Step::FetchToReply(extent)) => self.reply_with(kernel, extent, turn),
+            Some(Step::Finish(Outcome::Fetched)) => self.reply_with_copy(event, turn),
             Some(step) => self.obey(kernel, step, turn),
+        }
+    }
+
+    /// Replies with what the kernel was handed.
+    fn reply_with_copy<M: Memory<Pending = P>>(
+        &mut self,
+        event: Event<'_>,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let Event::Fetched(bytes) = event else { return self.finish(Status::Unsupported, true) };
+        *turn.cost += bytes.len() as u64 >> 6;
+        match turn.long_buffers.keep(self, bytes) {
+            Ok(()) => self.finish(Status::Ok, true),
+            Err(status) => self.finish(status, true),
         }
     }
 
@@ -131,6 +148,7 @@ impl<P: Copy> Op<P> {
             }
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
+            Step::Finish(Outcome::Fetched) => self.finish(Status::Unsupported, true),
             Step::Finish(Outcome::Bounded) => self.stop_at_bound(kernel),
             Step::StorePayload(extent) => self.await_payload(memory, extent),
             Step::Store { at, word } => {

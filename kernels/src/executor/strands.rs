@@ -18,7 +18,9 @@ use nic_wire::{Fate, KernelId, Status, Time};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::slot::{Op, SPLIT, State};
+use super::apart::Apart;
+use super::long_buffers::LongBuffers;
+use super::slot::{KEPT, Op, SPLIT, State};
 use super::step::{After, Happened, Turn};
 use super::{Budget, Executor, Finish, Invocation};
 use crate::kernel::Event;
@@ -139,12 +141,17 @@ impl<P: Copy> StrandTable<P> {
 
     /// Gives the slots of an op's strands back, wherever they are, with all that they hold.
     #[cold]
-    pub(super) fn release(&mut self, op: &mut Op<P>, memory: &mut impl Memory<Pending = P>) {
+    pub(super) fn release(
+        &mut self,
+        op: &mut Op<P>,
+        long_buffers: &mut LongBuffers,
+        memory: &mut impl Memory<Pending = P>,
+    ) {
         for place in 0..usize::from(op.strands.count) {
             let number = op.strand(place);
             let strand = &mut self.ops[usize::from(number)];
             op.changed |= strand.changed;
-            strand.drop_own_ranges(memory);
+            strand.drop_reply(long_buffers, memory);
             match strand.state {
                 State::Reported => {
                     strand.vacate();
@@ -161,11 +168,15 @@ impl<P: Copy> StrandTable<P> {
     }
 
     /// Lets go of what finished strands hold whose export has been revoked.
-    pub(super) fn release_revoked(&mut self, memory: &mut impl Memory<Pending = P>) {
+    pub(super) fn release_revoked(
+        &mut self,
+        long_buffers: &mut LongBuffers,
+        memory: &mut impl Memory<Pending = P>,
+    ) {
         for op in &mut self.ops {
             let is_over = matches!(op.state, State::Finished | State::Reported);
             if is_over && memory.permit(op.grant, crate::Access::empty()).is_err() {
-                op.drop_own_ranges(memory);
+                op.drop_reply(long_buffers, memory);
             }
         }
     }
@@ -176,13 +187,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     #[cold]
     pub(super) fn await_strands(&mut self, index: u32) {
         self.park(index);
-        self.strands.waiting.push_back(index);
+        self.apart.strands.waiting.push_back(index);
     }
 
     /// Whether the next op that waits for strands could have them.
     pub(super) fn can_split(&self) -> bool {
-        self.strands.first_waiting().is_some_and(|index| {
-            usize::from(self.slots[index as usize].op.strands.count) <= self.strands.free.len()
+        self.apart.strands.first_waiting().is_some_and(|index| {
+            usize::from(self.slots[index as usize].op.strands.count)
+                <= self.apart.strands.free.len()
         })
     }
 
@@ -196,34 +208,39 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             moved = true;
         }
         let cost_max = budget.cost.max(self.cost + 1 + budget.cost / 4);
-        let (waiting, mut next, mut kept) = (self.strands.ready.len(), 0, 0);
+        let (waiting, mut next, mut kept) = (self.apart.strands.ready.len(), 0, 0);
         while next < waiting && self.cost < cost_max {
-            let number = self.strands.ready[next];
+            let number = self.apart.strands.ready[next];
             next += 1;
-            let op = &mut self.strands.ops[usize::from(number)];
+            let op = &mut self.apart.strands.ops[usize::from(number)];
             let kernel = &mut self.strand_kernels[usize::from(number)];
-            let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
+            let turn = Turn {
+                memory,
+                long_buffers: &mut self.apart.long_buffers,
+                limits: &self.limits,
+                cost: &mut self.cost,
+            };
             let after = op.advance(kernel, turn, now, &mut self.scratch);
             moved |= after != After::NotYet;
             match after {
                 After::NotYet | After::Queue => {
-                    self.strands.ready[kept] = number;
+                    self.apart.strands.ready[kept] = number;
                     kept += 1;
                 }
                 After::Gone => {
                     op.vacate();
-                    self.strands.free.push(number);
+                    self.apart.strands.free.push(number);
                 }
                 After::Over | After::Park | After::Split => self.strand_over(number, after, memory),
             }
         }
-        super::advance::close_round(&mut self.strands.ready, next, kept);
+        super::advance::close_round(&mut self.apart.strands.ready, next, kept);
         moved
     }
 
     /// The first op that waits gets slots for all of its strands, and each takes its first step.
     fn split_first(&mut self, memory: &mut M) {
-        let Some(index) = self.strands.waiting.pop_front() else { return };
+        let Some(index) = self.apart.strands.waiting.pop_front() else { return };
         self.unpark(index);
         let op = &mut self.slots[index as usize].op;
         op.state = State::Split;
@@ -231,7 +248,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         op.strands_left = op.strands.count;
         let count = op.strands.count;
         for place in 0..count {
-            if let Some(number) = self.strands.free.pop() {
+            if let Some(number) = self.apart.strands.free.pop() {
                 self.slots[index as usize].op.set_strand(usize::from(place), number);
             }
         }
@@ -243,7 +260,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M) {
         let slot = &self.slots[index as usize];
         let number = slot.op.strand(usize::from(place));
-        let op = &mut self.strands.ops[usize::from(number)];
+        let op = &mut self.apart.strands.ops[usize::from(number)];
         let invocation = Invocation {
             owner: index.into(),
             // The kernel is at hand.
@@ -259,13 +276,18 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         *place = kernel;
         let after = match place {
             Some(kernel) => {
-                let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
+                let turn = Turn {
+                    memory,
+                    long_buffers: &mut self.apart.long_buffers,
+                    limits: &self.limits,
+                    cost: &mut self.cost,
+                };
                 kernel.visit(Happened { op, event: Event::Start, turn })
             }
             None => op.finish(Status::Unsupported, false),
         };
         match after {
-            After::Queue => self.strands.ready.push(number),
+            After::Queue => self.apart.strands.ready.push(number),
             after => self.strand_over(number, after, memory),
         }
     }
@@ -273,7 +295,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// A strand is over, or wants what strands do not have: payload, or strands of its own. With
     /// the last strand its op is over.
     fn strand_over(&mut self, number: u16, after: After, memory: &mut M) {
-        let strand = &mut self.strands.ops[usize::from(number)];
+        let strand = &mut self.apart.strands.ops[usize::from(number)];
         if after != After::Over {
             if let State::Payload(pending) = strand.state {
                 memory.abandon(&pending);
@@ -282,7 +304,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
         strand.state = State::Reported;
         if strand.end.reply_length == 0 {
-            strand.drop_own_ranges(memory);
+            strand.drop_reply(&mut self.apart.long_buffers, memory);
         }
         let (index, changed) = (strand.owner as u32, strand.changed);
         let op = &mut self.slots[index as usize].op;
@@ -308,12 +330,24 @@ impl<P: Copy> Op<P> {
         self.buffer[2 * place..2 * place + 2].copy_from_slice(&number.to_le_bytes());
     }
 
+    /// Gives back what the reply of a strand is made of.
+    fn drop_reply(
+        &mut self,
+        long_buffers: &mut LongBuffers,
+        memory: &mut impl Memory<Pending = P>,
+    ) {
+        if self.ranges == KEPT {
+            long_buffers.release(self);
+            self.ranges = 0;
+        }
+        self.drop_own_ranges(memory);
+    }
+
     /// Copies a part of a reply that is strands'.
-    #[inline(never)]
     pub(super) fn copy_strands(
         &self,
         memory: &impl Memory<Pending = P>,
-        strands: &StrandTable<P>,
+        apart: &Apart<P>,
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
@@ -325,7 +359,7 @@ impl<P: Copy> Op<P> {
             let count = rest.len().min(stride - within);
             let (part, behind) = rest.split_at_mut(count);
             let number = self.strand(at / stride);
-            strands.ops[usize::from(number)].copy_as_strand(memory, within, part)?;
+            apart.strands.ops[usize::from(number)].copy_as_strand(memory, apart, within, part)?;
             at += count;
             rest = behind;
         }
@@ -336,6 +370,7 @@ impl<P: Copy> Op<P> {
     fn copy_as_strand(
         &self,
         memory: &impl Memory<Pending = P>,
+        apart: &Apart<P>,
         within: usize,
         into: &mut [u8],
     ) -> Result<(), Status> {
@@ -355,6 +390,10 @@ impl<P: Copy> Op<P> {
             return Ok(());
         }
         // Within a reply, whose length is 32 bits wide.
-        self.copy_own(memory, within as u32, reply)
+        let offset = within as u32;
+        if self.ranges == KEPT {
+            return apart.long_buffers.copy(self, offset, reply);
+        }
+        self.copy_own(memory, offset, reply)
     }
 }

@@ -6,7 +6,7 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
 use crate::indirect_read::{self, IndirectRead};
-use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Step};
+use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Outcome, Step};
 use crate::read::{self, Read};
 use crate::reply::Reply;
 use crate::{Budget, Finish, Invocation, Limits, SlotId, StrandHeader, Strands};
@@ -29,7 +29,8 @@ impl Kernel for Fan {
     }
 
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
-        let split = Step::Split(Strands { count: self.count, stride: self.stride.into() });
+        let stride = if self.what == b'k' { 1008 } else { self.stride.into() };
+        let split = Step::Split(Strands { count: self.count, stride });
         let word = Extent::named(0, 8, 8);
         match (self.place, event, self.what) {
             (None, Event::Start, b'l') => Step::Fetch(word),
@@ -42,10 +43,12 @@ impl Kernel for Fan {
             (Some(_), Event::Start, b'w') => Step::StorePayload(Extent::named(0, 8, 0)),
             (Some(_), Event::Start, b'W') => Step::StorePayload(word),
             (Some(_), Event::Start, b'a') => Step::FetchAdd { at: word, addend: 1 },
-            (Some(_), Event::Start, _) => Step::Fetch(word),
             (Some(_), Event::Old(_), _) => Step::DONE,
+            (Some(place), Event::Start, b'k') => Step::Fetch(Extent::named(0, place.into(), 1000)),
+            (Some(_), Event::Fetched(_), b'k') => Step::Finish(Outcome::Fetched),
             // Without end.
             (Some(_), Event::Fetched(_), b'e') => Step::Fetch(word),
+            (Some(_), Event::Start, _) => Step::Fetch(word),
             (Some(_), Event::Fetched(_), _) => Step::DONE,
             _ => Step::UNEXPECTED,
         }
@@ -257,6 +260,22 @@ fn strands_may_gather_fail_and_change_words() {
 }
 
 #[test]
+fn strands_may_reply_with_long_copies() {
+    let (mut bench, rkey) = bench(8);
+    // More of them than there are buffers, if any were lost.
+    for _ in 0..9 {
+        let (finish, reply) = bench.call(&rkey, Fan::ID, &[32, 0, b'k'], &[]);
+        assert_eq!(finish.reply_length, 32 * 1008);
+        for (place, part) in StrandHeader::parts(&reply, 1008).enumerate() {
+            let (status, copy) = part.unwrap();
+            assert_eq!((status, copy.len()), (Status::Ok, 1000));
+            assert!(copy[..500 - place].iter().zip(place..).all(|(byte, at)| *byte == at as u8));
+        }
+    }
+    all_slots_are_free(&mut bench_with(bench), &rkey);
+}
+
+#[test]
 fn a_split_that_makes_no_sense_ends_the_op() {
     let (mut bench, rkey) = bench(2);
     for (arguments, payload_length, capacity, status) in [
@@ -270,7 +289,7 @@ fn a_split_that_makes_no_sense_ends_the_op() {
             Invocation { payload_length, reply_capacity: capacity, ..op(Fan::ID, &arguments) };
         assert_eq!(bench.start(&rkey, &invocation), Err(status), "{arguments:?}");
     }
-    all_slots_are_free(&mut { bench_with(bench) }, &rkey);
+    all_slots_are_free(&mut bench_with(bench), &rkey);
 }
 
 /// Room for what [`all_slots_are_free`] starts.
