@@ -301,6 +301,11 @@ pub trait Kernel: Sized {
     /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`].
     const ID: KernelId;
 
+    /// Whether the kernel is so common that it has code of its own in the executor's innermost
+    /// loop. Others are called from there, which costs them a few instructions per event and
+    /// spares the common ones many.
+    const IS_COMMON: bool = false;
+
     /// Parses the arguments, once. Nothing is touched yet.
     ///
     /// # Errors

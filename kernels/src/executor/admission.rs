@@ -21,9 +21,22 @@ struct Start<'a, K, M: Memory> {
 impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     type Output = Result<After, Status>;
 
-    /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        if K::IS_COMMON { self.begin(wrap) } else { self.begin_apart(wrap) }
+    }
+}
+
+impl<S, M: Memory> Start<'_, S, M> {
+    /// The same, for what is not worth code of its own where ops are started.
+    #[inline(never)]
+    fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        self.begin(wrap)
+    }
+
+    /// The first step of an op; an error if it was its last and failed.
+    #[inline(always)]
+    fn begin<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
         let call = Call {
             arguments: invocation.arguments,

@@ -50,7 +50,11 @@ impl<M: Memory> Visit for Fetched<'_, M> {
 
     #[inline(always)]
     fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
-        self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn)
+        if K::IS_COMMON {
+            return self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn);
+        }
+        let Fetched { op, bytes, turn } = self;
+        Happened { op, event: Event::Fetched(bytes), turn }.visit(kernel)
     }
 }
 
