@@ -58,6 +58,7 @@ pub use error::{NicError, OpError, OpPart, SubmitError};
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
+pub use nic_kernels::{consistent_read, indirect_read, traverse};
 pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};

@@ -10,10 +10,12 @@ use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::{Access, Builtin, Invocation, KernelSet};
+use crate::{Access, Builtin, Invocation, KernelSet, consistent_read, traverse};
 
 const SENTINEL: u8 = 0xa5;
 const REGION: u64 = 1024;
+/// The longest arguments that are made up, in bytes.
+const LONGEST: usize = 60;
 
 /// A region that is exported, one that may be followed, and one that nobody was given.
 struct Regions([RacyMem; 3]);
@@ -42,6 +44,52 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         return;
     }
     arguments[2..8].fill(0);
+    if kernel == KernelId::CONSISTENT_READ {
+        // All within an object of up to 1023 bytes.
+        (arguments[1], arguments[8], arguments[9]) = (arguments[1] & 3, 0, 0);
+        (arguments[11], arguments[18]) = (arguments[11] & 3, arguments[18] % 3);
+        arguments[12..18].fill(0);
+        arguments[14] = 8;
+        (arguments[16], arguments[17]) = (arguments[10], arguments[11]);
+        return;
+    }
+    if kernel == KernelId::INDIRECT_READ {
+        // Nine long indices, or eighteen short ones.
+        (arguments[1], arguments[9]) = (arguments[1] & 3, arguments[9] & 1);
+        arguments[10..16].fill(0);
+        (arguments[12], arguments[14]) = (arguments[12] & 1, arguments[14] & 1);
+        (arguments[16], arguments[17]) = (arguments[16] & 3, 0);
+        arguments[18] = if arguments[16] & 2 == 0 { 9 } else { 18 };
+        arguments[19] = 1;
+        arguments[20..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte = 0);
+        return;
+    }
+    if kernel == KernelId::TRAVERSE {
+        // Most places within an element of 64 bytes, and few bits beyond what arguments have.
+        arguments[1] &= 3;
+        arguments[18..24].fill(0);
+        for byte in [26, 27, 30, 31, 34, 35, 43, 45, 47, 53] {
+            arguments[byte] = 0;
+        }
+        (arguments[40], arguments[41]) = (arguments[40] & 1, 0);
+        arguments[25] &= 3;
+        (arguments[44], arguments[46]) = (64, arguments[46] & 31);
+        (arguments[48], arguments[54]) = (arguments[48] % 5, arguments[54] % 4);
+        (arguments[49], arguments[50]) = (arguments[49] % 3, arguments[50] % 6);
+        (arguments[51], arguments[55]) = (arguments[51] % 15, arguments[55] % 6);
+        if arguments[48] == 4 {
+            arguments[16..24].fill(0);
+            (arguments[46], arguments[52]) = (arguments[46] & !2, 0);
+        } else {
+            arguments[16] |= 1;
+            arguments[17] &= 1;
+        }
+        if arguments[49] == 2 {
+            arguments[25] = 0;
+            arguments[24] %= 8;
+        }
+        return;
+    }
     if kernel == KernelId::SCAN_AND_READ && arguments.len() >= 28 {
         arguments[0] &= 0xc0;
         arguments[1] &= 3;
@@ -56,7 +104,7 @@ fn rights(number: u8) -> Access {
 
 #[test]
 fn no_input_breaks_a_kernel() {
-    type Input = (u8, bool, [u8; 32], u8, Vec<u8>, Vec<u8>, u16, u8);
+    type Input = (u8, bool, [u8; LONGEST], u8, Vec<u8>, Vec<u8>, u16, u8);
     let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     check!().with_iterations(4000).with_type::<Input>().for_each(
         |(kernel, tame, arguments, length, contents, payload, room, allowed)| {
@@ -64,9 +112,12 @@ fn no_input_breaks_a_kernel() {
             let right = match kernel {
                 KernelId::READ | KernelId::WRITE => 16,
                 KernelId::FETCH_ADD => 24,
+                KernelId::TRAVERSE => traverse::Arguments::BYTES,
+                KernelId::INDIRECT_READ => 56,
+                KernelId::CONSISTENT_READ => consistent_read::Arguments::BYTES,
                 _ => 28,
             };
-            let length = if *tame { right } else { usize::from(*length % 33) };
+            let length = if *tame { right } else { usize::from(*length) % (LONGEST + 1) };
             let mut arguments = *arguments;
             plausible(&mut arguments, kernel, *tame);
             let regions = Regions::new(contents);
@@ -102,7 +153,8 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
         assert!(!waits, "{:?} never ends", invocation.kernel);
         for (slot, _, finish) in over {
             assert!(finish.reply_length <= invocation.reply_capacity);
-            assert_eq!(finish.status == Status::Ok, finish.fate == Fate::Executed);
+            let replies = matches!(finish.status, Status::Ok | Status::Continues);
+            assert_eq!(replies, finish.fate == Fate::Executed);
             assert_eq!(bench.reply(slot).len(), finish.reply_length as usize);
         }
         bench.executor.cancel(slot, &mut bench.memory);

@@ -2,6 +2,7 @@
 
 use nic_wire::{KernelId, Status};
 
+use crate::executor::Strands;
 use crate::reply::Reply;
 
 /// In arguments, stands for the region that the rkey names.
@@ -193,6 +194,10 @@ pub enum Step {
         /// How much.
         addend: u64,
     },
+    /// Go on as independent parts, each of which [`Kernel::strand`] makes; the op is over when all
+    /// of them are, and its reply is theirs. For a kernel that has neither replied nor takes
+    /// payload.
+    Split(Strands),
     /// The op is over.
     Finish(Outcome),
 }
@@ -215,6 +220,12 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
+    /// With the private copy that it was just handed as its whole reply: the very bytes that it has
+    /// looked at. One of more than [`GATHER_BYTES_MAX`](crate::GATHER_BYTES_MAX) bytes needs one of
+    /// the executor's few long buffers; if none is free the op ends as [`Status::Busy`].
+    Fetched,
+    /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
+    Bounded,
     /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
     Failed(Status),
 }
@@ -290,6 +301,11 @@ pub trait Kernel: Sized {
     /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`].
     const ID: KernelId;
 
+    /// Whether the kernel is so common that it has code of its own in the executor's innermost
+    /// loop. Others are called from there, which costs them a few instructions per event and
+    /// spares the common ones many.
+    const IS_COMMON: bool = false;
+
     /// Parses the arguments, once. Nothing is touched yet.
     ///
     /// # Errors
@@ -300,8 +316,16 @@ pub trait Kernel: Sized {
     /// steps are counted.
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
 
-    /// From where the initiator may go on, asked when the executor stops the op at a bound.
+    /// From where the initiator may go on, asked when the op stops at a bound: the executor's, or
+    /// its own ([`Outcome::Bounded`]).
     fn resume_point(&self) -> Option<Continuation> {
+        None
+    }
+
+    /// The kernel of a part of the op, after [`Step::Split`]: it hears [`Event::Start`] and runs
+    /// beside the others. Strands take no payload and are not split again.
+    fn strand(&self, place: u8) -> Option<Self> {
+        let _ = place;
         None
     }
 }

@@ -10,6 +10,9 @@
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`consistent_read`] | StRoM's read of an object that its checksum proves |
+//! | [`indirect_read`] | Snap's batched reads through an indirection table |
+//! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
@@ -62,10 +65,13 @@ extern crate std;
 
 pub mod bucket_table;
 pub mod compare_swap;
+pub mod consistent_read;
 pub mod fetch_add;
+pub mod indirect_read;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;
+pub mod traverse;
 pub mod write;
 
 #[cfg(test)]
@@ -77,19 +83,22 @@ mod executor;
 mod fuzz;
 mod kernel;
 mod memory;
+mod pointer_form;
 #[cfg(test)]
 mod random;
 mod reply;
 mod set;
 
 pub use executor::{
-    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId,
+    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress,
+    STRANDS_MAX, SlotId, StrandHeader, Strands,
 };
 pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
     Step,
 };
 pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
 pub use set::{Builtin, Choice, KernelSet, Visit};
 
@@ -102,7 +111,7 @@ pub use set::all_differ as __all_differ;
 pub const KERNEL_STATE_BYTES_MAX: usize = 192;
 /// The most bytes that a kernel may gather into its reply.
 pub const GATHER_BYTES_MAX: usize = 512;
-/// The most bytes that one step may fetch.
+/// The most bytes that one step may fetch, and that a kernel may reply with from a private copy.
 pub const FETCH_BYTES_MAX: usize = 4096;
 /// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
 /// around it in a store.

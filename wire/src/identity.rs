@@ -99,8 +99,27 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Read through many entries of an indirection table (Snap).
+    pub const INDIRECT_READ: KernelId = KernelId(7);
+    /// Walk from element to element until a field fits, and read what belongs to it (StRoM).
+    pub const TRAVERSE: KernelId = KernelId(8);
+    /// Read an object whose checksum fits (StRoM).
+    pub const CONSISTENT_READ: KernelId = KernelId(9);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
+
+    /// Whether the kernel is known to change nothing: then running it again is always safe.
+    #[inline]
+    pub const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            KernelId::READ
+                | KernelId::SCAN_AND_READ
+                | KernelId::INDIRECT_READ
+                | KernelId::TRAVERSE
+                | KernelId::CONSISTENT_READ
+        )
+    }
 }
 
 /// The right to use an exported region: its slot in the target's table, which of the slot's
@@ -150,6 +169,15 @@ mod tests {
         assert_ne!(ConnectionId::new(0, 0, 0), ConnectionId::NONE);
         let op = OpId::new(9, 65535);
         assert_eq!((op.slot(), op.generation(), OpId::from_raw(op.raw())), (9, 65535, op));
+    }
+
+    #[test]
+    fn what_may_change_something_is_no_mere_read() {
+        let changing =
+            [KernelId::CALL, KernelId::WRITE, KernelId::COMPARE_SWAP, KernelId::FETCH_ADD];
+        assert!(changing.iter().all(|kernel| !kernel.only_reads()));
+        assert!(!KernelId::FIRST_OF_USERS.only_reads(), "nobody knows");
+        assert!(KernelId::TRAVERSE.only_reads());
     }
 
     #[test]

@@ -2,7 +2,13 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod consistent_read;
+mod indirect_read;
 mod memory;
+mod traverse;
 
 pub use call::Call;
+pub use consistent_read::ConsistentRead;
+pub use indirect_read::{IndirectRead, Lookups};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
+pub use traverse::{Match, Traversal, Traverse};

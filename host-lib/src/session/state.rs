@@ -10,7 +10,7 @@ use nic_shm::{
 use nic_wire::session::{
     Command, CommandFlags, Completion, Geometry, INLINE_ARGUMENT_BYTES, Receive,
 };
-use nic_wire::{Fate, KernelId, Status};
+use nic_wire::{Fate, Status};
 use zerocopy::FromZeros;
 
 use super::slots::{Slot, Slots, Stage, Token};
@@ -343,10 +343,8 @@ impl State {
         self.is_lost = true;
         for token in self.slots.out() {
             let mut completion = Completion::new_zeroed();
-            let reads_only = |slot: &Slot| {
-                matches!(slot.command.kernel(), KernelId::READ | KernelId::SCAN_AND_READ)
-            };
-            let is_safe = self.slots.get(token).is_some_and(|slot| reads_only(slot));
+            let only_reads = |slot: &Slot| slot.command.kernel().only_reads();
+            let is_safe = self.slots.get(token).is_some_and(|slot| only_reads(slot));
             let fate = if is_safe { Fate::NotExecuted } else { Fate::Unknown };
             completion.token = token.into();
             completion.status = Status::EngineLost.code().into();

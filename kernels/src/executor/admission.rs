@@ -2,6 +2,7 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::apart::Apart;
 use super::slot::{Slot, State};
 use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
@@ -20,9 +21,22 @@ struct Start<'a, K, M: Memory> {
 impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     type Output = Result<After, Status>;
 
-    /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        if K::IS_COMMON { self.begin(wrap) } else { self.begin_apart(wrap) }
+    }
+}
+
+impl<S, M: Memory> Start<'_, S, M> {
+    /// The same, for what is not worth code of its own where ops are started.
+    #[inline(never)]
+    fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        self.begin(wrap)
+    }
+
+    /// The first step of an op; an error if it was its last and failed.
+    #[inline(always)]
+    fn begin<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
         let call = Call {
             arguments: invocation.arguments,
@@ -37,7 +51,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
         if after != After::Over {
             slot.kernel = Some(wrap(kernel));
         } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
-            op.drop_ranges(turn.memory);
+            op.drop_own_ranges(turn.memory);
             op.state = State::Free;
             return Err(op.end.status);
         }
@@ -63,15 +77,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(Status::Expired);
         }
         let index = *self.free.last().ok_or(Status::Busy)?;
-        let Executor { slots, limits, cost, .. } = self;
+        let Executor { slots, apart, limits, cost, .. } = self;
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
-        let turn = Turn { memory, limits, cost };
+        let long_buffers = &mut apart.long_buffers;
+        let turn = Turn { memory, long_buffers, limits, cost };
         let start = Start { slot, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
         match after {
             After::Park => self.park(index),
+            After::Split => self.await_strands(index),
             _ => self.ready.push(index),
         }
         Ok(id)
@@ -83,7 +99,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub fn free(&mut self, slot: SlotId, memory: &mut M) {
         let Some(Slot { op: found, .. }) = self.slots.get_mut(slot.index as usize) else { return };
         if found.generation == slot.generation && matches!(found.state, State::Reported) {
-            found.drop_ranges(memory);
+            found.drop_ranges(memory, &mut self.apart);
             found.vacate();
             self.free.push(slot.index);
         } else {
@@ -99,8 +115,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Fate::Unknown;
         }
         let found = &mut self.slots[slot.index as usize].op;
+        found.drop_ranges(memory, &mut self.apart);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
-        found.drop_ranges(memory);
         match found.state {
             State::Reported => {
                 found.vacate();
@@ -111,6 +127,18 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 memory.abandon(&pending);
                 found.vacate();
                 self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Waiting => {
+                found.vacate();
+                self.apart.strands.forget(slot.index);
+                self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Split => {
+                found.vacate();
                 self.free.push(slot.index);
                 stopped
             }
@@ -142,11 +170,15 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 continue;
             }
             match op.state {
-                State::Finished | State::Reported => op.drop_ranges(memory),
+                State::Finished | State::Reported => op.drop_ranges(memory, &mut self.apart),
                 // The table of slots is shorter than a u32 reaches.
-                State::Payload(_) => self.end_payload(index as u32, memory, Status::Revoked),
+                State::Payload(_) | State::Waiting => {
+                    self.end_payload(index as u32, memory, Status::Revoked)
+                }
                 _ => {}
             }
         }
+        let Apart { strands, long_buffers } = &mut self.apart;
+        strands.release_revoked(long_buffers, memory);
     }
 }

@@ -1,7 +1,10 @@
 //! The rounds.
 
+use alloc::vec::Vec;
+
 use nic_wire::{Status, Time};
 
+use super::apart::Apart;
 use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
 use super::{Budget, Executor, Finish, Progress, SlotId};
@@ -23,6 +26,7 @@ pub struct Ended<'a, M: Memory> {
     pub finish: Finish,
     op: &'a Op<M::Pending>,
     memory: &'a M,
+    apart: &'a Apart<M::Pending>,
 }
 
 /// What has become of the reply of an op that is over.
@@ -41,7 +45,7 @@ impl<M: Memory> Ended<'_, M> {
     /// As there.
     #[inline(always)]
     pub fn copy_reply(&self, offset: u32, into: &mut [u8]) -> Result<(), Status> {
-        self.op.copy_reply(self.memory, offset, into)
+        self.op.copy_reply(self.memory, self.apart, offset, into)
     }
 }
 
@@ -83,8 +87,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 let index = self.ready[next];
                 next += 1;
                 let slot = &mut self.slots[index as usize];
-                let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
-                let after = slot.advance(turn, now, &mut self.scratch);
+                let Slot { op, kernel } = &mut *slot;
+                let turn = Turn {
+                    memory,
+                    long_buffers: &mut self.apart.long_buffers,
+                    limits: &self.limits,
+                    cost: &mut self.cost,
+                };
+                let after = op.advance(kernel, turn, now, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
@@ -93,11 +103,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                     After::Over => {
                         count += 1;
-                        if slot.report(index, memory, answer) == Answer::Made {
+                        if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
                             self.free.push(index);
                         }
                     }
                     After::Park => self.park(index),
+                    After::Split => self.await_strands(index),
                     After::Gone => {
                         slot.op.vacate();
                         self.free.push(index);
@@ -105,31 +116,35 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 }
                 is_spent = self.cost >= budget.cost;
             }
-            self.close_round(next, kept);
-            if !moved || is_spent || self.ready.is_empty() {
+            close_round(&mut self.ready, next, kept);
+            if !self.apart.strands.is_empty() {
+                moved |= self.advance_strands(memory, now, budget);
+                is_spent |= self.cost >= budget.cost;
+            }
+            if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
                 break;
             }
         }
         Progress {
             finished: count,
-            ready: self.ready.len() as u32,
+            ready: self.ready() as u32,
             waiting: self.parked.len() as u32,
             cost: core::mem::take(&mut self.cost),
         }
     }
+}
 
-    /// Of the queue's first `next` ops `kept` go on, and stand at its start. Those that have not
-    /// had their turn in this round are the first in the next one.
-    #[inline]
-    fn close_round(&mut self, next: usize, kept: usize) {
-        let left = self.ready.len() - next;
-        if left > 0 {
-            self.ready.copy_within(next.., kept);
-        }
-        self.ready.truncate(kept + left);
-        if left > 0 {
-            self.ready.rotate_left(kept);
-        }
+/// Of a queue's first `next` ops `kept` go on, and stand at its start. Those that have not had
+/// their turn in this round are the first in the next one.
+#[inline]
+pub(super) fn close_round<T: Copy>(queue: &mut Vec<T>, next: usize, kept: usize) {
+    let left = queue.len() - next;
+    if left > 0 {
+        queue.copy_within(next.., kept);
+    }
+    queue.truncate(kept + left);
+    if left > 0 {
+        queue.rotate_left(kept);
     }
 }
 
@@ -140,35 +155,37 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
         &mut self,
         index: u32,
         memory: &mut M,
+        apart: &mut Apart<P>,
         answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
     ) -> Answer {
         let op = &mut self.op;
         op.state = State::Reported;
         if op.end.reply_length == 0 {
             // Nothing of a failed op's reply is sent.
-            op.drop_ranges(memory);
+            op.drop_ranges(memory, apart);
         }
         let slot = SlotId { index, generation: op.generation };
         let (owner, finish) = (op.owner, op.end);
-        let answered = answer(Ended { slot, owner, finish, op, memory });
+        let answered = answer(Ended { slot, owner, finish, op, memory, apart });
         if answered == Answer::Made {
-            op.drop_ranges(memory);
+            op.drop_ranges(memory, apart);
             op.vacate();
         }
         answered
     }
 }
 
-impl<K: KernelSet, P: Copy> Slot<K, P> {
+impl<P: Copy> Op<P> {
     /// Asks the op's memory, and steps its kernel with the answer.
     #[inline(always)]
-    pub(super) fn advance<M: Memory<Pending = P>>(
+    pub(super) fn advance<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
+        kernel: &mut Option<K>,
         turn: Turn<'_, M>,
         now: Time,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
-        let Slot { op, kernel } = self;
+        let op = self;
         let event = match &op.state {
             State::Fetching(pending) if now < op.deadline => {
                 match turn.memory.poll(pending, &mut scratch[..]) {
@@ -193,7 +210,7 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
                 return op.finish(Status::Expired, false);
             }
             State::Cancelled => return After::Gone,
-            State::Free | State::Payload(_) | State::Reported => {
+            State::Free | State::Payload(_) | State::Waiting | State::Split | State::Reported => {
                 unreachable!("an op in the queue that has nothing to do there")
             }
         };

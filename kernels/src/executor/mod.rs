@@ -12,13 +12,18 @@
 //!             ▼   └─ PayloadPlaced ─────┘
 //!          Payload ──payload()──▲
 //! ```
+//!
+//! An op may split into strands ([`strands`]), which are advanced in the same rounds.
 
 mod admission;
 mod advance;
+mod apart;
+mod long_buffers;
 mod payload;
 mod reply;
 mod slot;
 mod step;
+mod strands;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,8 +34,11 @@ use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
+use apart::Apart;
 pub use payload::PayloadError;
 use slot::{Op, Slot};
+use strands::STRAND_SLOTS;
+pub use strands::{STRANDS_MAX, StrandHeader, Strands};
 
 /// What one op may use, whatever its kernel.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +70,14 @@ impl Default for Budget {
     }
 }
 
-/// What one call of [`Executor::run`] did.
+/// What one call of [`Executor::run`] did. Strands count as ops here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Ops that were reported as finished.
     pub finished: u32,
     /// Ops that could go on at once, with more budget or when their memory answers.
     pub ready: u32,
-    /// Ops that wait for payload.
+    /// Ops that wait for payload, or for slots for their strands.
     pub waiting: u32,
     /// Cost since the end of the last run, as [`Budget::cost`] counts it.
     pub cost: u64,
@@ -130,10 +138,14 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
-    /// Ops that wait for payload; each slot knows its place here.
+    /// Ops that wait for payload or for strands; each slot knows its place here.
     parked: Vec<u32>,
     /// No parked op has an earlier deadline.
     parked_deadline: Time,
+    /// What few ops need.
+    apart: Apart<M::Pending>,
+    /// Of the strands there.
+    strand_kernels: Vec<Option<K>>,
     /// Where private copies are made; their contents mean nothing between steps.
     scratch: Box<[u8; FETCH_BYTES_MAX]>,
     limits: Limits,
@@ -148,6 +160,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let count = capacity as usize;
         let mut slots = Vec::new();
         slots.resize_with(count, Slot::empty);
+        let mut strand_kernels = Vec::new();
+        strand_kernels.resize_with(STRAND_SLOTS, || None);
         Executor {
             slots,
             // The lowest slots are taken first and again: they stay in the cache.
@@ -155,6 +169,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
+            apart: Apart::new(count),
+            strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
             cost: 0,
@@ -170,17 +186,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Whether no op has a slot.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.free.len() == self.slots.len() && !self.apart.strands.are_ready()
     }
 
-    /// How many ops [`run`](Self::run) would advance now.
+    /// How many ops and strands [`run`](Self::run) would advance now.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len()
+        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split())
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
-    /// that waits for payload passes. Perhaps earlier than that, never later.
+    /// that waits for payload or for strands passes. Perhaps earlier than that, never later.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.parked_deadline

@@ -96,15 +96,20 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Advances an op whose kernel fetches something before it says where its payload goes.
     #[cold]
     fn seek_place(&mut self, index: u32, memory: &mut M) -> Result<(), PayloadError> {
-        let Executor { slots, scratch, limits, cost, .. } = self;
+        let Executor { slots, scratch, apart, limits, cost, .. } = self;
         let Slot { op, .. } = &slots[index as usize];
         if op.payload.received == op.payload.length {
             return Err(PayloadError::Over);
         }
         for _ in 0..SEEK_STEPS_MAX {
             // Its deadline can wait for the next round.
-            let slot = &mut slots[index as usize];
-            match slot.advance(Turn { memory, limits, cost }, Time::ZERO, scratch) {
+            let Slot { op, kernel } = &mut slots[index as usize];
+            match op.advance(
+                kernel,
+                Turn { memory, long_buffers: &mut apart.long_buffers, limits, cost },
+                Time::ZERO,
+                scratch,
+            ) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);
@@ -112,7 +117,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     return Ok(());
                 }
                 After::Over => return Err(PayloadError::Over),
-                After::NotYet | After::Gone => break,
+                After::NotYet | After::Gone | After::Split => break,
             }
         }
         let op = &mut slots[index as usize].op;
@@ -123,7 +128,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         Err(PayloadError::Refused(Status::Busy))
     }
 
-    /// Takes an op out of the rounds until its payload is whole.
+    /// Takes an op out of the rounds until its payload is whole or its strands begin.
     #[inline]
     pub(super) fn park(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize].op;
@@ -159,12 +164,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.parked_deadline = earliest;
     }
 
-    /// Ends a parked op whose payload is not whole.
+    /// Ends a parked op whose payload is not whole, or whose strands have not begun.
     #[cold]
     pub(super) fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize].op;
-        if let State::Payload(pending) = slot.state {
-            memory.abandon(&pending);
+        match slot.state {
+            State::Payload(pending) => memory.abandon(&pending),
+            _ => self.apart.strands.forget(index),
         }
         slot.finish(status, false);
         self.unpark(index);

@@ -3,7 +3,9 @@
 use nic_wire::Status;
 
 use super::Limits;
+use super::long_buffers::LongBuffers;
 use super::slot::{Op, Range, State};
+use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
 use crate::memory::{Memory, Request};
@@ -19,6 +21,8 @@ pub(super) enum After {
     Queue,
     /// It waits for payload.
     Park,
+    /// It waits for slots for its strands.
+    Split,
     /// It is over: state Finished.
     Over,
     /// It was cancelled; its slot is to be freed.
@@ -28,6 +32,7 @@ pub(super) enum After {
 /// What a step needs besides the op: the executor's and its caller's.
 pub(super) struct Turn<'a, M> {
     pub(super) memory: &'a mut M,
+    pub(super) long_buffers: &'a mut LongBuffers,
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
@@ -45,7 +50,11 @@ impl<M: Memory> Visit for Fetched<'_, M> {
 
     #[inline(always)]
     fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
-        self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn)
+        if K::IS_COMMON {
+            return self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn);
+        }
+        let Fetched { op, bytes, turn } = self;
+        Happened { op, event: Event::Fetched(bytes), turn }.visit(kernel)
     }
 }
 
@@ -79,7 +88,22 @@ impl<P: Copy> Op<P> {
         match self.ask(kernel, event, turn.limits) {
             None => self.stop_at_bound(kernel),
             Some(Step::FetchToReply(extent)) => self.reply_with(kernel, extent, turn),
+            Some(Step::Finish(Outcome::Fetched)) => self.reply_with_copy(event, turn),
             Some(step) => self.obey(kernel, step, turn),
+        }
+    }
+
+    /// Replies with what the kernel was handed.
+    fn reply_with_copy<M: Memory<Pending = P>>(
+        &mut self,
+        event: Event<'_>,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let Event::Fetched(bytes) = event else { return self.finish(Status::Unsupported, true) };
+        *turn.cost += bytes.len() as u64 >> 6;
+        match turn.long_buffers.keep(self, bytes) {
+            Ok(()) => self.finish(Status::Ok, true),
+            Err(status) => self.finish(status, true),
         }
     }
 
@@ -128,6 +152,8 @@ impl<P: Copy> Op<P> {
             }
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
+            Step::Finish(Outcome::Fetched) => self.finish(Status::Unsupported, true),
+            Step::Finish(Outcome::Bounded) => self.stop_at_bound(kernel),
             Step::StorePayload(extent) => self.await_payload(memory, extent),
             Step::Store { at, word } => {
                 *turn.cost += 1;
@@ -141,6 +167,7 @@ impl<P: Copy> Op<P> {
                 *turn.cost += 1;
                 self.submit(memory, &Request::FetchAdd(at, addend))
             }
+            Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
     }
@@ -213,6 +240,22 @@ impl<P: Copy> Op<P> {
         }
         self.state = State::Payload(pending);
         After::Park
+    }
+
+    /// The kernel goes on as strands.
+    fn await_strands(&mut self, strands: Strands) -> After {
+        let makes_sense = (1..=STRANDS_MAX).contains(&usize::from(strands.count))
+            && strands.stride as usize >= StrandHeader::BYTES
+            && (self.reply_length(), self.payload.length) == (0, 0);
+        if !makes_sense {
+            return self.finish(Status::Unsupported, true);
+        }
+        if strands.reply_bytes() > u64::from(self.reply_capacity) {
+            return self.finish(Status::ReplyTooLong, true);
+        }
+        self.strands = strands;
+        self.state = State::Waiting;
+        After::Split
     }
 
     /// Ends the op at a limit, with the kernel's continuation at the end of its reply if it has one

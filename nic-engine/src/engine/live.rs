@@ -269,6 +269,9 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::COMPARE_SWAP => "COMPARE_SWAP",
         KernelId::FETCH_ADD => "FETCH_ADD",
         KernelId::SCAN_AND_READ => "SCAN_AND_READ",
+        KernelId::INDIRECT_READ => "INDIRECT_READ",
+        KernelId::TRAVERSE => "TRAVERSE",
+        KernelId::CONSISTENT_READ => "CONSISTENT_READ",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
     };
     serializer.serialize_str(name)
