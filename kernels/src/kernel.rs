@@ -1,6 +1,6 @@
 //! What a kernel is: an event in, a step out.
 
-use nic_wire::{KernelId, Status};
+use nic_wire::{Fate, KernelId, Status};
 
 use crate::reply::Reply;
 
@@ -252,7 +252,7 @@ impl Continuation {
 ///
 /// ```
 /// use nic_kernels::{BadArguments, Call, Event, Extent, Kernel, Reply, Step};
-/// use nic_wire::{KernelId, Status};
+/// use nic_wire::{Fate, KernelId, Status};
 ///
 /// /// Replies with the byte that the first word of the region points to.
 /// struct Indirect { home: u8 }
@@ -302,6 +302,13 @@ pub trait Kernel: Sized {
 
     /// From where the initiator may go on, asked when the executor stops the op at a bound.
     fn resume_point(&self) -> Option<Continuation> {
+        None
+    }
+
+    /// What is known of the op's effect, asked when it fails, be it at a bound, at a refused access
+    /// or by the kernel's own decision. `None`: what the executor knows, which counts any change of
+    /// memory. A kernel whose changes mean nothing until the last of them says more.
+    fn fate(&self) -> Option<Fate> {
         None
     }
 }

@@ -11,6 +11,8 @@
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
+//! | [`chain_read`], [`chain_append`] | Clover's read and write of a chain of versions |
+//! | [`version_chain`] | such chains: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
 //! clocks, threads or the operating system: time is an argument.
@@ -61,11 +63,14 @@ extern crate alloc;
 extern crate std;
 
 pub mod bucket_table;
+pub mod chain_append;
+pub mod chain_read;
 pub mod compare_swap;
 pub mod fetch_add;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;
+pub mod version_chain;
 pub mod write;
 
 #[cfg(test)]

@@ -124,5 +124,9 @@ crate::kernel_set! {
         FetchAdd(crate::fetch_add::FetchAdd),
         /// Scan a bucket and read the entry that it points to.
         ScanAndRead(crate::scan_and_read::ScanAndRead),
+        /// Walk a version chain to its latest entry and read it.
+        ChainRead(crate::chain_read::ChainRead),
+        /// Write an entry and link it behind the latest of its chain.
+        ChainAppend(crate::chain_append::ChainAppend),
     }
 }

@@ -99,6 +99,10 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Walk a version chain to its latest entry and read it (Clover).
+    pub const CHAIN_READ: KernelId = KernelId(12);
+    /// Write an entry and link it behind the latest of its version chain (Clover).
+    pub const CHAIN_APPEND: KernelId = KernelId(13);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
 }

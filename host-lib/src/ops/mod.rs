@@ -2,7 +2,9 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod chain;
 mod memory;
 
 pub use call::Call;
+pub use chain::{Appended, ChainAppend, ChainEnd, ChainEntry, ChainRead};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};

@@ -344,7 +344,10 @@ impl State {
         for token in self.slots.out() {
             let mut completion = Completion::new_zeroed();
             let reads_only = |slot: &Slot| {
-                matches!(slot.command.kernel(), KernelId::READ | KernelId::SCAN_AND_READ)
+                matches!(
+                    slot.command.kernel(),
+                    KernelId::READ | KernelId::SCAN_AND_READ | KernelId::CHAIN_READ
+                )
             };
             let is_safe = self.slots.get(token).is_some_and(|slot| reads_only(slot));
             let fate = if is_safe { Fate::NotExecuted } else { Fate::Unknown };
