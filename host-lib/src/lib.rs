@@ -58,7 +58,7 @@ pub use error::{NicError, OpError, OpPart, SubmitError};
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
-pub use nic_kernels::{HOME_REGION, chain_append, chain_read, version_chain};
+pub use nic_kernels::{HOME_REGION, Pointer, chain_append, chain_read, prism, scan, version_chain};
 pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};

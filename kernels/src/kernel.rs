@@ -307,8 +307,10 @@ pub trait Kernel: Sized {
 
     /// What is known of the op's effect, asked when it fails, be it at a bound, at a refused access
     /// or by the kernel's own decision. `None`: what the executor knows, which counts any change of
-    /// memory. A kernel whose changes mean nothing until the last of them says more.
-    fn fate(&self) -> Option<Fate> {
+    /// memory. A kernel whose changes mean nothing until the last of them says more. `placed`:
+    /// whether any of the op's payload stands in memory.
+    fn fate(&self, placed: bool) -> Option<Fate> {
+        let _ = placed;
         None
     }
 }

@@ -12,6 +12,8 @@
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //! | [`chain_read`], [`chain_append`] | Clover's read and write of a chain of versions |
+//! | [`prism`] | chained primitives: bounded indirection, allocation, compare-and-swap with masks |
+//! | [`scan`] | a predicate over records: count, sum, least, greatest or rows |
 //! | [`version_chain`] | such chains: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
@@ -68,7 +70,9 @@ pub mod chain_read;
 pub mod compare_swap;
 pub mod fetch_add;
 pub mod mapped;
+pub mod prism;
 pub mod read;
+pub mod scan;
 pub mod scan_and_read;
 pub mod version_chain;
 pub mod write;

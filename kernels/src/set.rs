@@ -128,5 +128,9 @@ crate::kernel_set! {
         ChainRead(crate::chain_read::ChainRead),
         /// Write an entry and link it behind the latest of its chain.
         ChainAppend(crate::chain_append::ChainAppend),
+        /// Run up to four primitives, each of which may depend on the one before.
+        Prism(crate::prism::Prism),
+        /// Scan a range of records.
+        Scan(crate::scan::Scan),
     }
 }

@@ -103,6 +103,10 @@ impl KernelId {
     pub const CHAIN_READ: KernelId = KernelId(12);
     /// Write an entry and link it behind the latest of its version chain (Clover).
     pub const CHAIN_APPEND: KernelId = KernelId(13);
+    /// Run up to four primitives, each of which may depend on the one before (PRISM).
+    pub const PRISM: KernelId = KernelId(14);
+    /// Scan a range of fixed-size records with a predicate.
+    pub const SCAN: KernelId = KernelId(17);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
 }

@@ -6,6 +6,7 @@ use nic_kernels::chain_append::{self, Outcome};
 use nic_kernels::chain_read::{self, Verdict};
 use nic_kernels::version_chain::{Image, Link, PointerWord};
 use nic_wire::{KernelId, Status};
+use zerocopy::IntoBytes;
 
 use crate::error::OpError;
 use crate::operation::{Ask, Facts, Judgement, Op, Operation, Reply};
@@ -137,7 +138,7 @@ impl Operation for ChainRead {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::CHAIN_READ, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::CHAIN_READ, self.remote, self.arguments.as_bytes())
             .reply(chain_read::reply_bytes(self.value_bytes_max))
     }
 
@@ -207,7 +208,7 @@ impl Operation for ChainAppend<'_> {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::CHAIN_APPEND, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::CHAIN_APPEND, self.remote, self.arguments.as_bytes())
             .payload(self.image)
             .reply(chain_append::Arguments::BYTES as u32)
     }

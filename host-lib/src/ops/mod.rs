@@ -4,7 +4,11 @@
 mod call;
 mod chain;
 mod memory;
+mod prism;
+mod scan;
 
 pub use call::Call;
 pub use chain::{Appended, ChainAppend, ChainEnd, ChainEntry, ChainRead};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
+pub use prism::{Prism, PrismDone};
+pub use scan::{Scan, Scanned};

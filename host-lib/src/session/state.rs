@@ -346,7 +346,10 @@ impl State {
             let reads_only = |slot: &Slot| {
                 matches!(
                     slot.command.kernel(),
-                    KernelId::READ | KernelId::SCAN_AND_READ | KernelId::CHAIN_READ
+                    KernelId::READ
+                        | KernelId::SCAN_AND_READ
+                        | KernelId::CHAIN_READ
+                        | KernelId::SCAN
                 )
             };
             let is_safe = self.slots.get(token).is_some_and(|slot| reads_only(slot));

@@ -102,7 +102,7 @@ impl Kernel for ChainAppend {
         is_only_written.then(|| Continuation::new(&self.rest().encode()))
     }
 
-    fn fate(&self) -> Option<Fate> {
+    fn fate(&self, _: bool) -> Option<Fate> {
         // A buffer that was written and not linked is as fresh as before.
         Some(if self.is_linked { Fate::Executed } else { Fate::NotExecuted })
     }

@@ -165,20 +165,23 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
     /// A kernel may know more of a failed op's effect than that memory was changed.
     #[cold]
     fn ask_fate(&mut self) {
-        if let Some(fate) = self.kernel.as_mut().and_then(|kernel| kernel.visit(AskFate)) {
+        let ask = AskFate { placed: self.op.payload.received > 0 };
+        if let Some(fate) = self.kernel.as_mut().and_then(|kernel| kernel.visit(ask)) {
             self.op.end.fate = fate;
         }
     }
 }
 
 /// Asks a kernel for the fate of its op.
-struct AskFate;
+struct AskFate {
+    placed: bool,
+}
 
 impl Visit for AskFate {
     type Output = Option<Fate>;
 
     fn visit<K: Kernel>(self, kernel: &mut K) -> Option<Fate> {
-        kernel.fate()
+        kernel.fate(self.placed)
     }
 }
 

@@ -43,6 +43,8 @@ pub use layout::{Link, PointerWord};
 pub use writer::{AppendError, Chain, FormatError, Pool};
 
 #[cfg(test)]
+mod fates;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod tests;

@@ -271,6 +271,8 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::SCAN_AND_READ => "SCAN_AND_READ",
         KernelId::CHAIN_READ => "CHAIN_READ",
         KernelId::CHAIN_APPEND => "CHAIN_APPEND",
+        KernelId::PRISM => "PRISM",
+        KernelId::SCAN => "SCAN",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
     };
     serializer.serialize_str(name)
