@@ -177,7 +177,7 @@ pub struct ChainAppend<'a> {
 }
 
 /// What became of an entry that was to be appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Appended {
     /// It follows another.
     Linked {

@@ -12,7 +12,7 @@ impl RemoteRegion {
     /// is what the chain's one [`Write`](nic_kernels::prism::Primitive::Write) writes; empty if it
     /// has none.
     ///
-    /// ```no_run
+    /// ```
     /// use nic_host::prism::{Chain, CompareSwap, Comparison, FreeList, Operand, Primitive, Target};
     /// use nic_host::{Access, HOME_REGION, InlineConfig, Nic, Pointer};
     ///

@@ -15,7 +15,7 @@ impl RemoteRegion {
     /// Scans a range of fixed-size records near memory: how many match, the sum, least or greatest
     /// of a field of theirs, or a part of each.
     ///
-    /// ```no_run
+    /// ```
     /// use nic_host::scan::{Arguments, Comparison, Field};
     /// use nic_host::{Access, InlineConfig, Nic};
     ///
