@@ -215,7 +215,8 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
-    /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
+    /// With a status other than [`Status::Ok`]; nothing of the reply is sent, unless the status is
+    /// [`Status::Continues`]: then the kernel has put a continuation at its end.
     Failed(Status),
 }
 

@@ -24,8 +24,11 @@ pub struct Scan {
     /// How many bytes of rows the reply has room for, beside a continuation.
     room: u16,
     matched: u64,
-    number: i128,
+    /// An `i128` as bytes: its alignment would be that of every op's slot, which costs lookups.
+    number: [u8; 16],
 }
+
+const _: () = assert!(align_of::<Scan>() <= 8);
 
 impl Kernel for Scan {
     const ID: KernelId = KernelId::SCAN;
@@ -55,7 +58,7 @@ impl Kernel for Scan {
         // At most 512.
         let room = (call.reply_capacity.min(GATHER_BYTES_MAX as u32) - continuation) as u16;
         let region = call.region(arguments.region.get())?;
-        let (rest, matched, number) = (arguments, 0, 0);
+        let (rest, matched, number) = (arguments, 0, [0; 16]);
         Ok(Scan { rest, field, part, comparison, kind, region, room, matched, number })
     }
 
@@ -84,7 +87,7 @@ impl Scan {
         if self.kind != Kind::Rows {
             reply.clear();
             let matched = self.matched.to_le_bytes();
-            let number = self.number.to_le_bytes();
+            let number = self.number;
             if let Err(full) = reply.append(&matched).and_then(|()| reply.append(&number)) {
                 return full.into();
             }
@@ -148,14 +151,15 @@ impl Scan {
     #[inline]
     fn add_number(&mut self, record: &[u8]) {
         let is_first = self.matched == 1;
-        match self.kind {
-            Kind::Count | Kind::Rows => {}
+        let (old, new) = (i128::from_le_bytes(self.number), self.part.of(record));
+        let number = match self.kind {
+            Kind::Count | Kind::Rows => return,
             // Of 2^32 words of 64 bits there is no sum that does not fit.
-            Kind::Sum => self.number += self.part.of(record),
-            Kind::Least if is_first => self.number = self.part.of(record),
-            Kind::Least => self.number = self.number.min(self.part.of(record)),
-            Kind::Greatest if is_first => self.number = self.part.of(record),
-            Kind::Greatest => self.number = self.number.max(self.part.of(record)),
-        }
+            Kind::Sum => old + new,
+            Kind::Least | Kind::Greatest if is_first => new,
+            Kind::Least => old.min(new),
+            Kind::Greatest => old.max(new),
+        };
+        self.number = number.to_le_bytes();
     }
 }
