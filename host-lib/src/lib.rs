@@ -58,7 +58,9 @@ pub use error::{NicError, OpError, OpPart, SubmitError};
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
-pub use nic_kernels::{consistent_read, indirect_read, traverse};
+pub use nic_kernels::{
+    HOME_REGION, Pointer, chain_append, chain_read, consistent_read, indirect_read, prism, scan, traverse, version_chain,
+};
 pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};

@@ -1,6 +1,6 @@
 //! What a kernel is: an event in, a step out.
 
-use nic_wire::{KernelId, Status};
+use nic_wire::{Fate, KernelId, Status};
 
 use crate::executor::Strands;
 use crate::reply::Reply;
@@ -226,7 +226,8 @@ pub enum Outcome {
     Fetched,
     /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
     Bounded,
-    /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
+    /// With a status other than [`Status::Ok`]; nothing of the reply is sent, unless the status is
+    /// [`Status::Continues`]: then the kernel has put a continuation at its end.
     Failed(Status),
 }
 
@@ -263,7 +264,7 @@ impl Continuation {
 ///
 /// ```
 /// use nic_kernels::{BadArguments, Call, Event, Extent, Kernel, Reply, Step};
-/// use nic_wire::{KernelId, Status};
+/// use nic_wire::{Fate, KernelId, Status};
 ///
 /// /// Replies with the byte that the first word of the region points to.
 /// struct Indirect { home: u8 }
@@ -326,6 +327,15 @@ pub trait Kernel: Sized {
     /// beside the others. Strands take no payload and are not split again.
     fn strand(&self, place: u8) -> Option<Self> {
         let _ = place;
+        None
+    }
+
+    /// What is known of the op's effect, asked when it fails, be it at a bound, at a refused access
+    /// or by the kernel's own decision. `None`: what the executor knows, which counts any change of
+    /// memory. A kernel whose changes mean nothing until the last of them says more. `placed`:
+    /// whether any of the op's payload stands in memory.
+    fn fate(&self, placed: bool) -> Option<Fate> {
+        let _ = placed;
         None
     }
 }

@@ -14,6 +14,10 @@
 //! | [`indirect_read`] | Snap's batched reads through an indirection table |
 //! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
+//! | [`chain_read`], [`chain_append`] | Clover's read and write of a chain of versions |
+//! | [`prism`] | chained primitives: bounded indirection, allocation, compare-and-swap with masks |
+//! | [`scan`] | a predicate over records: count, sum, least, greatest or rows |
+//! | [`version_chain`] | such chains: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
 //! clocks, threads or the operating system: time is an argument.
@@ -64,14 +68,19 @@ extern crate alloc;
 extern crate std;
 
 pub mod bucket_table;
+pub mod chain_append;
+pub mod chain_read;
 pub mod compare_swap;
 pub mod consistent_read;
 pub mod fetch_add;
 pub mod indirect_read;
 pub mod mapped;
+pub mod prism;
 pub mod read;
+pub mod scan;
 pub mod scan_and_read;
 pub mod traverse;
+pub mod version_chain;
 pub mod write;
 
 #[cfg(test)]

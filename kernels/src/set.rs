@@ -141,5 +141,13 @@ crate::kernel_set! {
         ConsistentRead(crate::consistent_read::ConsistentRead),
         /// Walk from element to element until a field fits, and read what belongs to it.
         Traverse(crate::traverse::Traverse),
+        /// Walk a version chain to its latest entry and read it.
+        ChainRead(crate::chain_read::ChainRead),
+        /// Write an entry and link it behind the latest of its chain.
+        ChainAppend(crate::chain_append::ChainAppend),
+        /// Run up to four primitives, each of which may depend on the one before.
+        Prism(crate::prism::Prism),
+        /// Scan a range of records.
+        Scan(crate::scan::Scan),
     }
 }

@@ -105,6 +105,14 @@ impl KernelId {
     pub const TRAVERSE: KernelId = KernelId(8);
     /// Read an object whose checksum fits (StRoM).
     pub const CONSISTENT_READ: KernelId = KernelId(9);
+    /// Walk a version chain to its latest entry and read it (Clover).
+    pub const CHAIN_READ: KernelId = KernelId(12);
+    /// Write an entry and link it behind the latest of its version chain (Clover).
+    pub const CHAIN_APPEND: KernelId = KernelId(13);
+    /// Run up to four primitives, each of which may depend on the one before (PRISM).
+    pub const PRISM: KernelId = KernelId(14);
+    /// Scan a range of fixed-size records with a predicate.
+    pub const SCAN: KernelId = KernelId(17);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
 
@@ -118,6 +126,8 @@ impl KernelId {
                 | KernelId::INDIRECT_READ
                 | KernelId::TRAVERSE
                 | KernelId::CONSISTENT_READ
+                | KernelId::CHAIN_READ
+                | KernelId::SCAN
         )
     }
 }

@@ -2,13 +2,19 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod chain;
 mod consistent_read;
 mod indirect_read;
 mod memory;
+mod prism;
+mod scan;
 mod traverse;
 
 pub use call::Call;
+pub use chain::{Appended, ChainAppend, ChainEnd, ChainEntry, ChainRead};
 pub use consistent_read::ConsistentRead;
 pub use indirect_read::{IndirectRead, Lookups};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
+pub use prism::{Prism, PrismDone};
+pub use scan::{Scan, Scanned};
 pub use traverse::{Match, Traversal, Traverse};

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use nic_wire::{Status, Time};
+use nic_wire::{Fate, Status, Time};
 
 use super::apart::Apart;
 use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
 use super::{Budget, Executor, Finish, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
-use crate::kernel::Event;
+use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
-use crate::set::KernelSet;
+use crate::set::{KernelSet, Visit};
 
 /// Why there is a kernel.
 const UNDER_WAY: &str = "an op that waits for memory or payload has a kernel since its start";
@@ -163,7 +163,11 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
         if op.end.reply_length == 0 {
             // Nothing of a failed op's reply is sent.
             op.drop_ranges(memory, apart);
+            if !matches!(op.end.status, Status::Ok | Status::Continues) {
+                self.ask_fate();
+            }
         }
+        let op = &mut self.op;
         let slot = SlotId { index, generation: op.generation };
         let (owner, finish) = (op.owner, op.end);
         let answered = answer(Ended { slot, owner, finish, op, memory, apart });
@@ -172,6 +176,28 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
             op.vacate();
         }
         answered
+    }
+
+    /// A kernel may know more of a failed op's effect than that memory was changed.
+    #[cold]
+    fn ask_fate(&mut self) {
+        let ask = AskFate { placed: self.op.payload.received > 0 };
+        if let Some(fate) = self.kernel.as_mut().and_then(|kernel| kernel.visit(ask)) {
+            self.op.end.fate = fate;
+        }
+    }
+}
+
+/// Asks a kernel for the fate of its op.
+struct AskFate {
+    placed: bool,
+}
+
+impl Visit for AskFate {
+    type Output = Option<Fate>;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> Option<Fate> {
+        kernel.fate(self.placed)
     }
 }
 

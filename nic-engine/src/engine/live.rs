@@ -272,6 +272,10 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::INDIRECT_READ => "INDIRECT_READ",
         KernelId::TRAVERSE => "TRAVERSE",
         KernelId::CONSISTENT_READ => "CONSISTENT_READ",
+        KernelId::CHAIN_READ => "CHAIN_READ",
+        KernelId::CHAIN_APPEND => "CHAIN_APPEND",
+        KernelId::PRISM => "PRISM",
+        KernelId::SCAN => "SCAN",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
     };
     serializer.serialize_str(name)
