@@ -10,7 +10,9 @@ use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::{ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, traverse};
+use crate::{
+    ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, traverse,
+};
 
 const SENTINEL: u8 = 0xa5;
 const REGION: u64 = 1024;
