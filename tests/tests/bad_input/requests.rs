@@ -96,7 +96,7 @@ fn revoked_regions() {
 fn unknown_kernels() {
     let mut scene = Scene::new(23);
     let remote = scene.remote;
-    let asks = [7, 99, 0x7fff, 0x8000, 0xffff]
+    let asks = [60, 99, 0x7fff, 0x8000, 0xffff]
         .map(|kernel| Ask::kernel(remote, KernelId(kernel), &[1, 2, 3], 64));
     refused(&mut scene, &asks, Status::UnknownKernel);
     let payload = Ask { payload: vec![1; 4000], ..asks[0].clone() };

@@ -12,6 +12,7 @@ mod control;
 mod deaths;
 mod draining;
 mod handles;
+mod kernels;
 mod meddling;
 mod quotas;
 mod refusals;
