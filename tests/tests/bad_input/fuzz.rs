@@ -25,7 +25,7 @@ fn number(random: &mut Random) -> u64 {
 }
 
 /// Kernels that are asked for: of the plain ones all, of the others those that only read, and so
-/// leave the honest session's words alone; and one that nobody has.
+/// leave the honest session's words alone.
 const KERNELS: [u16; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 17];
 
 /// Arguments of some kernel, half of them right.
