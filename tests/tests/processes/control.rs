@@ -25,10 +25,11 @@ fn a_stopped_engine_keeps_nobody_for_ever_and_goes_on_where_it_was() {
     let engine = place.daemon("target", "");
     let (_target, tickets) = place.target("target", Waiting::Adaptive);
     let patience = Duration::from_millis(50);
-    let nic = place.nic("target").patience(patience);
+    let nic = place.nic("target").patience(LONG);
     let session = nic.session().open().unwrap();
     let dropped = nic.session().open().unwrap();
     let data = tickets.region(&session);
+    let nic = nic.patience(patience);
 
     engine.stop();
     let begin = Instant::now();
