@@ -111,3 +111,5 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
     assert!(bench.executor.is_idle());
     assert_eq!(bench.memory.holds(rkey.export.get(), rkey.generation.get()), 0);
 }
+
+crate::bench::also_on_dma!(no_input_breaks_a_kernel,);

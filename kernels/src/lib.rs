@@ -8,6 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
+//! | [`dma`] | the same behind a simulated DMA engine: latency, a bounded queue, failures |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
@@ -62,6 +63,7 @@ extern crate std;
 
 pub mod bucket_table;
 pub mod compare_swap;
+pub mod dma;
 pub mod fetch_add;
 pub mod mapped;
 pub mod read;
@@ -77,7 +79,6 @@ mod executor;
 mod fuzz;
 mod kernel;
 mod memory;
-#[cfg(test)]
 mod random;
 mod reply;
 mod set;
