@@ -10,7 +10,7 @@ use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::{Access, Builtin, Invocation, KernelSet};
+use crate::{Access, Builtin, Invocation, KernelSet, log};
 
 const SENTINEL: u8 = 0xa5;
 const REGION: u64 = 1024;
@@ -31,6 +31,17 @@ impl Regions {
         Regions(regions)
     }
 
+    /// Makes what lies at the start of the first region look like a log.
+    fn lay_log(&self, numbers: &[u8]) {
+        let number = |place: usize| u64::from(numbers.get(place).copied().unwrap_or(8)) * 32;
+        let [head, watermark] = [number(1) % 1024, number(2) % 256];
+        let words = [log::layout::MAGIC, 32 + number(0) % 1024, head, head + watermark];
+        let tail = [head + watermark + number(3) % 256];
+        for (place, word) in words.iter().chain(&tail).enumerate() {
+            self.0[0].write(place as u64 * 8, &word.to_le_bytes()).unwrap();
+        }
+    }
+
     fn stranger_is_intact(&self) -> bool {
         self.0[2].read_array::<{ REGION as usize }>(0).unwrap() == [SENTINEL; REGION as usize]
     }
@@ -42,6 +53,17 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         return;
     }
     arguments[2..8].fill(0);
+    if matches!(kernel, KernelId::APPEND | KernelId::FETCH) && arguments.len() >= 24 {
+        arguments[..2].fill(0);
+        arguments[8] &= 0xe0;
+        arguments[10..16].fill(0);
+        arguments[20..].fill(0xff);
+        if kernel == KernelId::FETCH {
+            arguments[22..24].fill(0);
+        } else {
+            arguments[26..28].fill(0);
+        }
+    }
     if kernel == KernelId::SCAN_AND_READ && arguments.len() >= 28 {
         arguments[0] &= 0xc0;
         arguments[1] &= 3;
@@ -63,13 +85,16 @@ fn no_input_breaks_a_kernel() {
             let kernel = Builtin::IDS[usize::from(*kernel) % Builtin::IDS.len()];
             let right = match kernel {
                 KernelId::READ | KernelId::WRITE => 16,
-                KernelId::FETCH_ADD => 24,
+                KernelId::FETCH_ADD | KernelId::FETCH => 24,
                 _ => 28,
             };
             let length = if *tame { right } else { usize::from(*length % 33) };
             let mut arguments = *arguments;
             plausible(&mut arguments, kernel, *tame);
             let regions = Regions::new(contents);
+            if *tame && matches!(kernel, KernelId::APPEND | KernelId::FETCH) {
+                regions.lay_log(contents);
+            }
             let mut bench = Bench::<Builtin>::new(1);
             for region in &regions.0 {
                 bench.register(region);
@@ -98,7 +123,8 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
             let _ = bench.executor.payload(slot, 0, payload, &mut bench.memory);
         }
         let over = bench.run(Time::ZERO);
-        let waits = invocation.kernel != KernelId::WRITE && over.is_empty();
+        let may_wait = [KernelId::WRITE, KernelId::APPEND, KernelId::FETCH];
+        let waits = !may_wait.contains(&invocation.kernel) && over.is_empty();
         assert!(!waits, "{:?} never ends", invocation.kernel);
         for (slot, _, finish) in over {
             assert!(finish.reply_length <= invocation.reply_capacity);

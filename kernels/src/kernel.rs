@@ -1,6 +1,6 @@
 //! What a kernel is: an event in, a step out.
 
-use nic_wire::{KernelId, Status};
+use nic_wire::{KernelId, Span, Status};
 
 use crate::reply::Reply;
 
@@ -154,8 +154,15 @@ pub enum Event<'a> {
     },
     /// The word as it was before the atomic operation.
     Old(u64),
-    /// The word is stored.
+    /// What was to be stored is stored.
     Written,
+    /// The whole payload is with the executor: [`Step::HoldPayload`].
+    Held,
+    /// The word that [`Step::Await`] named, as it is now. It is what it was if the time is over.
+    Woken(u64),
+    /// Memory refused the last step. Only kernels hear of it that
+    /// [must end by themselves](Kernel::must_end).
+    Refused(Status),
 }
 
 /// What a kernel wants next.
@@ -170,6 +177,31 @@ pub enum Step {
     /// Place the op's payload, whose length the extent must have: [`Event::Payload`]. Its last
     /// naturally aligned word appears after all other bytes.
     StorePayload(Extent),
+    /// Take the op's payload into memory of the executor's own until it is whole: [`Event::Held`].
+    /// Nothing of the region is touched before; [`StorePayload`](Step::StorePayload) then places
+    /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed.
+    HoldPayload,
+    /// Store up to four words, in no order: [`Event::Written`].
+    StoreWords {
+        /// Where; the length is 8, 16, 24 or 32.
+        at: Extent,
+        /// What; as many as the length says.
+        words: [u64; 4],
+    },
+    /// Wait until an aligned word holds something else: [`Event::Woken`].
+    ///
+    /// The op costs nothing meanwhile. It is woken by any op of this executor that changes the
+    /// word; others change it unseen (the application, another engine), so the word is looked at
+    /// again every [`Limits::look_again`](crate::Limits::look_again) as well. The op's deadline ends
+    /// the wait and the op.
+    Await {
+        /// Where; the length is 8.
+        word: Extent,
+        /// What it held.
+        unlike: u64,
+        /// How long to wait at the most.
+        at_most: Span,
+    },
     /// Store an aligned word with Release: [`Event::Written`].
     Store {
         /// Where; the length is 8.
@@ -203,6 +235,12 @@ impl Step {
     /// The answer to an event that the kernel never asked for.
     pub const UNEXPECTED: Step = Step::Finish(Outcome::Failed(Status::Unsupported));
 
+    /// Ends the op with a status; whether it had its effect is unknown if it has changed anything.
+    #[inline]
+    pub const fn abandon(status: Status) -> Step {
+        Step::Finish(Outcome::Abandoned(status))
+    }
+
     /// Ends the op with a status.
     #[inline]
     pub const fn fail(status: Status) -> Step {
@@ -215,8 +253,11 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
-    /// With a status other than [`Status::Ok`]; nothing of the reply is sent.
+    /// With a status other than [`Status::Ok`]; nothing of the reply is sent. What it has changed
+    /// is all that it ever would.
     Failed(Status),
+    /// The same, in the middle of what it wanted to change.
+    Abandoned(Status),
 }
 
 /// Arguments with which an op that was stopped at a bound may go on. They pass through the
@@ -299,6 +340,15 @@ pub trait Kernel: Sized {
     /// Consumes what happened and says what to do next. It must not loop without bound: only
     /// steps are counted.
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
+
+    /// Whether the op has begun something in memory that it must bring to an end, such as a
+    /// reservation that others wait behind. While that is so, neither its deadline nor the end of
+    /// its initiator stops it, and it hears of refused accesses: [`Event::Refused`]. Such a stretch
+    /// must be short, and wait for nobody.
+    #[inline]
+    fn must_end(&self) -> bool {
+        false
+    }
 
     /// From where the initiator may go on, asked when the executor stops the op at a bound.
     fn resume_point(&self) -> Option<Continuation> {

@@ -11,6 +11,8 @@
 //! | [`dma`] | the same behind a simulated DMA engine: latency, a bounded queue, failures |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`append`], [`fetch`] | records at the end of a log, and from a position on |
+//! | [`log`] | the log: layout, the owner's side, and the reader's validation |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
@@ -61,10 +63,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod append;
 pub mod bucket_table;
 pub mod compare_swap;
 pub mod dma;
+pub mod fetch;
 pub mod fetch_add;
+pub mod log;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;

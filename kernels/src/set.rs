@@ -124,5 +124,9 @@ crate::kernel_set! {
         FetchAdd(crate::fetch_add::FetchAdd),
         /// Scan a bucket and read the entry that it points to.
         ScanAndRead(crate::scan_and_read::ScanAndRead),
+        /// Append a record to a log.
+        Append(crate::append::Append),
+        /// Read records of a log.
+        Fetch(crate::fetch::Fetch),
     }
 }

@@ -99,6 +99,10 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Append a record to a log.
+    pub const APPEND: KernelId = KernelId(15);
+    /// Read records of a log.
+    pub const FETCH: KernelId = KernelId(16);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
 }

@@ -6,9 +6,26 @@ use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
 use super::{Budget, Executor, Finish, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
-use crate::kernel::Event;
+use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
-use crate::set::KernelSet;
+use crate::set::{KernelSet, Visit};
+
+/// Asks a kernel whether it must end by itself.
+struct MustEnd;
+
+impl Visit for MustEnd {
+    type Output = bool;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> bool {
+        kernel.must_end()
+    }
+}
+
+/// Whether an op must end by itself.
+#[cold]
+pub(super) fn must_end<K: KernelSet>(kernel: &mut Option<K>) -> bool {
+    kernel.as_mut().is_some_and(|kernel| kernel.visit(MustEnd))
+}
 
 /// Why there is a kernel.
 const UNDER_WAY: &str = "an op that waits for memory or payload has a kernel since its start";
@@ -73,7 +90,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
     ) -> Progress {
         if now >= self.parked_deadline {
-            self.stop_expired_parked(memory, now);
+            self.see_to_parked(memory, now);
         }
         let mut count = 0;
         for _ in 0..budget.rounds {
@@ -83,8 +100,16 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 let index = self.ready[next];
                 next += 1;
                 let slot = &mut self.slots[index as usize];
-                let turn = Turn { memory, limits: &self.limits, cost: &mut self.cost };
-                let after = slot.advance(turn, now, &mut self.scratch);
+                let turn = Turn {
+                    memory,
+                    limits: &self.limits,
+                    cost: &mut self.cost,
+                    held: &mut self.held,
+                    waiters: &mut self.waiters,
+                    now,
+                    index,
+                };
+                let after = slot.advance(turn, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
@@ -92,6 +117,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                         kept += 1;
                     }
                     After::Over => {
+                        if slot.op.marks != 0 && self.close(index, memory) {
+                            continue;
+                        }
+                        let slot = &mut self.slots[index as usize];
                         count += 1;
                         if slot.report(index, memory, answer) == Answer::Made {
                             self.free.push(index);
@@ -106,6 +135,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 is_spent = self.cost >= budget.cost;
             }
             self.close_round(next, kept);
+            if self.waiters.has_woken() {
+                self.rouse_woken(memory);
+            }
             if !moved || is_spent || self.ready.is_empty() {
                 break;
             }
@@ -160,17 +192,53 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
 }
 
 impl<K: KernelSet, P: Copy> Slot<K, P> {
+    /// The same for what only few kernels ask for.
+    #[inline(never)]
+    fn advance_rare<M: Memory<Pending = P>>(
+        &mut self,
+        mut turn: Turn<'_, M>,
+        scratch: &mut [u8; FETCH_BYTES_MAX],
+    ) -> After {
+        let Slot { op, kernel } = self;
+        let must_end = must_end(kernel);
+        let is_late = turn.now >= op.deadline && !must_end;
+        let event = match op.state {
+            State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
+            State::PayloadHeld => Event::Held,
+            State::WordsStored => Event::Written,
+            State::Refused(status) => Event::Refused(status),
+            State::Placing(pending) | State::Looking(pending) if is_late => {
+                turn.memory.abandon(&pending);
+                turn.waiters.remove(turn.index);
+                return op.finish(Status::Expired, false);
+            }
+            State::Placing(pending) => match op.place_next(&pending, &mut turn) {
+                Ok(false) => return After::Queue,
+                Ok(true) => Event::Payload,
+                Err(error) => return op.refused(error.status(), must_end),
+            },
+            State::Looking(pending) => match op.look(&pending, &mut turn, scratch) {
+                Ok(word) => Event::Woken(word),
+                Err(after) => return after,
+            },
+            _ => unreachable!("an op in the queue that has nothing to do there"),
+        };
+        if matches!(event, Event::Written | Event::Payload) && !turn.waiters.is_empty() {
+            turn.waiters.wake(&op.target);
+        }
+        kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
+    }
+
     /// Asks the op's memory, and steps its kernel with the answer.
     #[inline(always)]
     pub(super) fn advance<M: Memory<Pending = P>>(
         &mut self,
         turn: Turn<'_, M>,
-        now: Time,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
         let Slot { op, kernel } = self;
         let event = match &op.state {
-            State::Fetching(pending) if now < op.deadline => {
+            State::Fetching(pending) if turn.now < op.deadline || must_end(kernel) => {
                 match turn.memory.poll(pending, &mut scratch[..]) {
                     Ok(Some(Done::Fetched(length))) => {
                         let bytes = &scratch[..length];
@@ -183,7 +251,7 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
                     Ok(Some(Done::Old(word))) => Event::Old(word),
                     Ok(Some(Done::Written)) => Event::Written,
                     Ok(None) => return After::NotYet,
-                    Err(error) => return op.finish(error.status(), false),
+                    Err(error) => return op.refused(error.status(), must_end(kernel)),
                 }
             }
             State::Finished => return After::Over,
@@ -193,11 +261,14 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
                 return op.finish(Status::Expired, false);
             }
             State::Cancelled => return After::Gone,
-            State::Free | State::Payload(_) | State::Reported => {
-                unreachable!("an op in the queue that has nothing to do there")
-            }
+            _ => return self.advance_rare(turn, scratch),
         };
-        op.changed |= event != Event::Payload;
+        if event != Event::Payload {
+            op.changed = true;
+        }
+        if !turn.waiters.is_empty() {
+            turn.waiters.wake(&op.target);
+        }
         kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
     }
 }

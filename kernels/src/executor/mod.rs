@@ -12,25 +12,32 @@
 //!             ▼   └─ PayloadPlaced ─────┘
 //!          Payload ──payload()──▲
 //! ```
+//!
+//! Some kernels want more: the payload in memory of the executor's own until it is whole
+//! (`held.rs`), or to wait until a word of memory changes (`waiting.rs`).
 
 mod admission;
 mod advance;
+mod held;
 mod payload;
 mod reply;
 mod slot;
 mod step;
+mod waiting;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nic_wire::{Fate, KernelId, Status, Time};
+use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
+use held::Held;
 pub use payload::PayloadError;
-use slot::{Op, Slot};
+use slot::{Op, Slot, State};
+use waiting::Waiters;
 
 /// What one op may use, whatever its kernel.
 #[derive(Clone, Copy, Debug)]
@@ -39,11 +46,22 @@ pub struct Limits {
     pub steps: u32,
     /// Bytes fetched into private copies (start: 64 MiB).
     pub bytes: u64,
+    /// How often a word is looked at that an op waits for and that nobody here has changed
+    /// (start: every millisecond).
+    pub look_again: Span,
+    /// For all ops together: how many bytes of payload the executor can hold until they are whole
+    /// (start: 4 MiB). Memory is taken from the system as it is first used.
+    pub held_bytes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps: 64 << 10, bytes: 64 << 20 }
+        Limits {
+            steps: 64 << 10,
+            bytes: 64 << 20,
+            look_again: Span::from_ms(1),
+            held_bytes: 4 << 20,
+        }
     }
 }
 
@@ -69,7 +87,7 @@ pub struct Progress {
     pub finished: u32,
     /// Ops that could go on at once, with more budget or when their memory answers.
     pub ready: u32,
-    /// Ops that wait for payload.
+    /// Ops that wait for payload, or for a word to change.
     pub waiting: u32,
     /// Cost since the end of the last run, as [`Budget::cost`] counts it.
     pub cost: u64,
@@ -130,10 +148,12 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
-    /// Ops that wait for payload; each slot knows its place here.
+    /// Ops that wait for payload, or for a word to change; each slot knows its place here.
     parked: Vec<u32>,
-    /// No parked op has an earlier deadline.
+    /// No parked op has to be seen to earlier.
     parked_deadline: Time,
+    held: Held,
+    waiters: Waiters,
     /// Where private copies are made; their contents mean nothing between steps.
     scratch: Box<[u8; FETCH_BYTES_MAX]>,
     limits: Limits,
@@ -155,6 +175,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
+            held: Held::new(limits.held_bytes),
+            waiters: Waiters::with_capacity(count),
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
             cost: 0,
@@ -180,10 +202,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
-    /// that waits for payload passes. Perhaps earlier than that, never later.
+    /// that waits for payload passes, or a word is to be looked at again. Perhaps earlier than that,
+    /// never later.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.parked_deadline
+    }
+
+    /// Whether an op waits for a word to change; for a stale name, no.
+    #[inline]
+    pub fn waits(&self, slot: SlotId) -> bool {
+        self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting))
     }
 
     /// The op, if the name is not stale.

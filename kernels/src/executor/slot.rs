@@ -2,9 +2,12 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::held::Chain;
 use super::step::After;
+use super::waiting::Awaited;
 use super::{Finish, Invocation};
 use crate::GATHER_BYTES_MAX;
+use crate::kernel::Extent;
 use crate::memory::{Grant, Memory};
 
 /// How many ranges a reply may have behind what is gathered.
@@ -21,6 +24,20 @@ pub(super) enum State<P> {
     Payload(P),
     /// In the queue; the payload is placed.
     PayloadPlaced,
+    /// Parked; waits for payload, which the executor holds.
+    Holding,
+    /// In the queue; the executor holds the whole payload.
+    PayloadHeld,
+    /// In the queue; the payload that was held goes to this place.
+    Placing(P),
+    /// In the queue; words were stored at once.
+    WordsStored,
+    /// In the queue; the word that the op waits for is read.
+    Looking(P),
+    /// Parked; waits for a word to change.
+    Awaiting,
+    /// In the queue; memory refused an op that must end by itself.
+    Refused(Status),
     /// In the queue; to be reported.
     Finished,
     /// Its owner knows, and makes the reply.
@@ -40,7 +57,16 @@ pub(super) struct Payload {
     pub(super) last_word: [u8; 8],
     /// Place in the list of parked ops.
     pub(super) parked_at: u32,
+    /// How many of the bytes that the executor held are placed.
+    pub(super) placed: u32,
+    /// Where the executor holds it; means something while the op is marked [`HOLDS`].
+    pub(super) held: Chain,
 }
+
+/// Mark of an op whose payload the executor holds.
+pub(super) const HOLDS: u8 = 1;
+/// Mark of an op that goes to its end though nobody will hear of it.
+pub(super) const ORPHANED: u8 = 2;
 
 /// A part of a reply that is copied from memory.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +99,8 @@ pub(super) struct Op<P> {
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
+    /// [`HOLDS`], [`ORPHANED`].
+    pub(super) marks: u8,
     pub(super) steps: u32,
     pub(super) reply_capacity: u32,
     pub(super) grant: Grant,
@@ -87,6 +115,10 @@ pub(super) struct Op<P> {
     pub(super) payload: Payload,
     /// The first of them mean something.
     pub(super) range: [Option<Range<P>>; RANGES_MAX],
+    /// What the op changes next, for those who wait for it.
+    pub(super) target: Extent,
+    /// Means something while the op waits for a word.
+    pub(super) awaited: Awaited,
     pub(super) buffer: [u8; GATHER_BYTES_MAX],
 }
 
@@ -99,6 +131,7 @@ impl<K, P: Copy> Slot<K, P> {
             gathered: 0,
             ranges: 0,
             changed: false,
+            marks: 0,
             steps: 0,
             reply_capacity: 0,
             grant: Grant::new(0, 0, 0),
@@ -107,8 +140,17 @@ impl<K, P: Copy> Slot<K, P> {
             owner: 0,
             generation: 0,
             end: Finish { status: Status::Ok, fate: Fate::NotExecuted, reply_length: 0 },
-            payload: Payload { length: 0, received: 0, last_word: [0; 8], parked_at: 0 },
+            payload: Payload {
+                length: 0,
+                received: 0,
+                last_word: [0; 8],
+                parked_at: 0,
+                placed: 0,
+                held: Chain::NONE,
+            },
             range: [None; RANGES_MAX],
+            target: Extent::named(0, 0, 0),
+            awaited: Awaited::NOTHING,
             buffer: [0; GATHER_BYTES_MAX],
         };
         Slot { op, kernel: None }
@@ -124,6 +166,7 @@ impl<P: Copy> Op<P> {
         self.gathered = 0;
         self.ranges = 0;
         self.changed = false;
+        self.marks = 0;
         self.steps = 0;
         self.reply_capacity = invocation.reply_capacity;
         self.grant = grant;
@@ -149,6 +192,16 @@ impl<P: Copy> Op<P> {
         self.end = Finish { status, fate, reply_length };
         self.state = State::Finished;
         After::Over
+    }
+
+    /// Memory has refused a step: the op is over, unless it must end by itself.
+    #[cold]
+    pub(super) fn refused(&mut self, status: Status, must_end: bool) -> After {
+        if !must_end {
+            return self.finish(status, false);
+        }
+        self.state = State::Refused(status);
+        After::Queue
     }
 
     /// Gives the ranges of the reply back to the memory.

@@ -1,9 +1,11 @@
 //! One op's way from event to event.
 
-use nic_wire::Status;
+use nic_wire::{Status, Time};
 
 use super::Limits;
-use super::slot::{Op, Range, State};
+use super::held::Held;
+use super::slot::{HOLDS, Op, Range, State};
+use super::waiting::Waiters;
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
 use crate::memory::{Memory, Request};
@@ -17,7 +19,7 @@ pub(super) enum After {
     NotYet,
     /// It waits for memory.
     Queue,
-    /// It waits for payload.
+    /// It waits for payload, or for a word to change.
     Park,
     /// It is over: state Finished.
     Over,
@@ -31,6 +33,11 @@ pub(super) struct Turn<'a, M> {
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
+    pub(super) held: &'a mut Held,
+    pub(super) waiters: &'a mut Waiters,
+    pub(super) now: Time,
+    /// The op's slot.
+    pub(super) index: u32,
 }
 
 /// Brings a kernel what it fetched.
@@ -124,23 +131,33 @@ impl<P: Copy> Op<P> {
                     return self.stop_at_bound(kernel);
                 }
                 *turn.cost += 1 + u64::from(extent.length >> 6);
-                self.submit(memory, &Request::Read(extent))
+                self.submit(kernel, memory, &Request::Read(extent))
             }
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
-            Step::StorePayload(extent) => self.await_payload(memory, extent),
+            Step::Finish(Outcome::Abandoned(status)) => self.finish(status, false),
+            Step::StorePayload(extent) if self.marks & HOLDS == 0 => {
+                self.await_payload(memory, extent)
+            }
             Step::Store { at, word } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::Store(at, word))
+                self.target = at;
+                self.submit(kernel, memory, &Request::Store(at, word))
             }
             Step::CompareSwap { at, expected, desired } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::CompareSwap { at, expected, desired })
+                self.target = at;
+                self.submit(kernel, memory, &Request::CompareSwap { at, expected, desired })
             }
             Step::FetchAdd { at, addend } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::FetchAdd(at, addend))
+                self.target = at;
+                self.submit(kernel, memory, &Request::FetchAdd(at, addend))
             }
+            Step::StorePayload(extent) => self.place_held(kernel, extent, turn),
+            Step::HoldPayload => self.hold_payload(turn),
+            Step::StoreWords { at, words } => self.store_words(kernel, at, &words, turn),
+            Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
     }
@@ -162,13 +179,18 @@ impl<P: Copy> Op<P> {
     }
 
     #[inline(always)]
-    fn submit<M: Memory<Pending = P>>(&mut self, memory: &mut M, request: &Request) -> After {
+    fn submit<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        memory: &mut M,
+        request: &Request,
+    ) -> After {
         match memory.submit(self.grant(), request) {
             Ok(pending) => {
                 self.state = State::Fetching(pending);
                 After::Queue
             }
-            Err(error) => self.finish(error.status(), false),
+            Err(error) => self.refused(error.status(), kernel.must_end()),
         }
     }
 
@@ -202,6 +224,7 @@ impl<P: Copy> Op<P> {
         if extent.length != self.payload.length || self.payload.received != 0 {
             return self.finish(Status::Unsupported, false);
         }
+        self.target = extent;
         let pending = match memory.submit(self.grant(), &Request::Payload(extent)) {
             Ok(pending) => pending,
             Err(error) => return self.finish(error.status(), false),
