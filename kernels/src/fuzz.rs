@@ -10,7 +10,7 @@ use nic_shm::{Edge, FencedMemory, RacyMem};
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
-use crate::{Access, Builtin, Invocation, KernelSet, log};
+use crate::{Access, Builtin, Invocation, KernelSet, log, sketch_write};
 
 const SENTINEL: u8 = 0xa5;
 const REGION: u64 = 1024;
@@ -64,6 +64,12 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
             arguments[26..28].fill(0);
         }
     }
+    if kernel == KernelId::SKETCH_WRITE && arguments.len() >= 24 {
+        arguments[8..16].fill(0);
+        arguments[16..18].fill(0xff);
+        arguments[18] &= 15;
+        arguments[19..].fill(0);
+    }
     if kernel == KernelId::SCAN_AND_READ && arguments.len() >= 28 {
         arguments[0] &= 0xc0;
         arguments[1] &= 3;
@@ -85,13 +91,18 @@ fn no_input_breaks_a_kernel() {
             let kernel = Builtin::IDS[usize::from(*kernel) % Builtin::IDS.len()];
             let right = match kernel {
                 KernelId::READ | KernelId::WRITE => 16,
-                KernelId::FETCH_ADD | KernelId::FETCH => 24,
+                KernelId::FETCH_ADD | KernelId::FETCH | KernelId::SKETCH_WRITE => 24,
                 _ => 28,
             };
             let length = if *tame { right } else { usize::from(*length % 33) };
             let mut arguments = *arguments;
             plausible(&mut arguments, kernel, *tame);
             let regions = Regions::new(contents);
+            if *tame && kernel == KernelId::SKETCH_WRITE {
+                let precision = u64::from(arguments[18]);
+                let words = [sketch_write::MAGIC.to_le_bytes(), precision.to_le_bytes()];
+                regions.0[0].write(0, words.as_flattened()).unwrap();
+            }
             if *tame && matches!(kernel, KernelId::APPEND | KernelId::FETCH) {
                 regions.lay_log(contents);
             }
@@ -123,7 +134,7 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
             let _ = bench.executor.payload(slot, 0, payload, &mut bench.memory);
         }
         let over = bench.run(Time::ZERO);
-        let may_wait = [KernelId::WRITE, KernelId::APPEND, KernelId::FETCH];
+        let may_wait = [KernelId::WRITE, KernelId::SKETCH_WRITE, KernelId::APPEND, KernelId::FETCH];
         let waits = !may_wait.contains(&invocation.kernel) && over.is_empty();
         assert!(!waits, "{:?} never ends", invocation.kernel);
         for (slot, _, finish) in over {

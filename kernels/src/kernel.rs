@@ -177,9 +177,22 @@ pub enum Step {
     /// Place the op's payload, whose length the extent must have: [`Event::Payload`]. Its last
     /// naturally aligned word appears after all other bytes.
     StorePayload(Extent),
+    /// Place the op's payload as [`StorePayload`](Step::StorePayload) does, each part going through
+    /// [`Kernel::tap`] first, with [`PRIVATE_BYTES`](crate::PRIVATE_BYTES) of memory that the op has
+    /// for itself from here to its end, zero at first: [`Event::Payload`]. If there is no room the
+    /// op ends as [`Status::Busy`], not executed.
+    TapPayload(Extent),
+    /// A part of the memory that the op has for itself: [`Event::Fetched`].
+    Peek {
+        /// Where it begins.
+        offset: u32,
+        /// Its length in bytes.
+        length: u32,
+    },
     /// Take the op's payload into memory of the executor's own until it is whole: [`Event::Held`].
     /// Nothing of the region is touched before; [`StorePayload`](Step::StorePayload) then places
-    /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed.
+    /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed; if the
+    /// export allows no writes, as [`Status::Denied`].
     HoldPayload,
     /// Store up to four words, in no order: [`Event::Written`].
     StoreWords {
@@ -340,6 +353,19 @@ pub trait Kernel: Sized {
     /// Consumes what happened and says what to do next. It must not loop without bound: only
     /// steps are counted.
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
+
+    /// Looks at a part of the payload on its way to memory, `offset` bytes into the whole, after
+    /// [`Step::TapPayload`]. Parts come in any order, each once; they begin at multiples of 8 bytes
+    /// and but for the last end there, if the initiator's engine behaves. `private` is the op's
+    /// own.
+    ///
+    /// # Errors
+    /// A part that the kernel does not take; the op ends with its status.
+    #[inline]
+    fn tap(&mut self, offset: u32, part: &[u8], private: &mut [u8]) -> Result<(), BadArguments> {
+        let _ = (offset, part, private);
+        Ok(())
+    }
 
     /// Whether the op has begun something in memory that it must bring to an end, such as a
     /// reservation that others wait behind. While that is so, neither its deadline nor the end of

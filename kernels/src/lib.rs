@@ -10,6 +10,7 @@
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
 //! | [`dma`] | the same behind a simulated DMA engine: latency, a bounded queue, failures |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
+//! | [`sketch_write`] | values are stored and the different ones counted (HyperLogLog) |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`append`], [`fetch`] | records at the end of a log, and from a position on |
 //! | [`log`] | the log: layout, the owner's side, and the reader's validation |
@@ -73,6 +74,7 @@ pub mod log;
 pub mod mapped;
 pub mod read;
 pub mod scan_and_read;
+pub mod sketch_write;
 pub mod write;
 
 #[cfg(test)]
@@ -110,6 +112,8 @@ pub const KERNEL_STATE_BYTES_MAX: usize = 192;
 pub const GATHER_BYTES_MAX: usize = 512;
 /// The most bytes that one step may fetch.
 pub const FETCH_BYTES_MAX: usize = 4096;
+/// How much memory a kernel has for itself that taps its payload, in bytes.
+pub const PRIVATE_BYTES: usize = 4096;
 /// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
 /// around it in a store.
 pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;

@@ -124,6 +124,8 @@ crate::kernel_set! {
         FetchAdd(crate::fetch_add::FetchAdd),
         /// Scan a bucket and read the entry that it points to.
         ScanAndRead(crate::scan_and_read::ScanAndRead),
+        /// Store values and count the different ones.
+        SketchWrite(crate::sketch_write::SketchWrite),
         /// Append a record to a log.
         Append(crate::append::Append),
         /// Read records of a log.

@@ -99,6 +99,8 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Store values and count the different ones (StRoM's HyperLogLog).
+    pub const SKETCH_WRITE: KernelId = KernelId(11);
     /// Append a record to a log.
     pub const APPEND: KernelId = KernelId(15);
     /// Read records of a log.

@@ -3,7 +3,7 @@
 use nic_wire::{Fate, Status, Time};
 
 use super::advance::must_end;
-use super::slot::{HOLDS, ORPHANED, Slot, State};
+use super::slot::{HOLDS, ORPHANED, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
 use crate::kernel::{Call, Event, Kernel};
@@ -106,7 +106,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let found = &mut self.slots[slot.index as usize].op;
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
         found.drop_ranges(memory);
-        if found.marks & HOLDS != 0 {
+        if found.marks & (HOLDS | TAPS) != 0 {
             self.held.give_back(found.payload.held);
             found.marks = 0;
         }
@@ -144,6 +144,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             State::PayloadPlaced
             | State::PayloadHeld
             | State::WordsStored
+            | State::Peeking { .. }
             | State::Refused(_)
             | State::Free
             | State::Cancelled => {
@@ -170,7 +171,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     #[cold]
     pub(super) fn close(&mut self, index: u32, memory: &mut M) -> bool {
         let op = &mut self.slots[index as usize].op;
-        if op.marks & HOLDS != 0 {
+        if op.marks & (HOLDS | TAPS) != 0 {
             self.held.give_back(op.payload.held);
         }
         let is_orphan = op.marks & ORPHANED != 0;

@@ -206,6 +206,13 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
             State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
             State::PayloadHeld => Event::Held,
             State::WordsStored => Event::Written,
+            State::Peeking { offset, length } => {
+                *turn.cost += 1;
+                let Some(bytes) = op.peek(&mut turn, offset, length, scratch) else {
+                    return op.finish(Status::Unsupported, true);
+                };
+                Event::Fetched(bytes)
+            }
             State::Refused(status) => Event::Refused(status),
             State::Placing(pending) | State::Looking(pending) if is_late => {
                 turn.memory.abandon(&pending);

@@ -9,11 +9,12 @@ use nic_wire::Status;
 
 use super::Executor;
 use super::payload::{Parts, PayloadError};
-use super::slot::{HOLDS, Op, State};
+use super::slot::{HOLDS, Op, Slot, State, TAPS};
 use super::step::{After, Turn};
-use crate::kernel::{Extent, Kernel};
-use crate::memory::{AccessError, Memory, Request};
-use crate::set::KernelSet;
+use crate::PRIVATE_BYTES;
+use crate::kernel::{BadArguments, Extent, Kernel};
+use crate::memory::{Access, AccessError, Memory, Request};
+use crate::set::{KernelSet, Visit};
 
 /// Bytes of a block: what one step moves at the most.
 const BLOCK: usize = crate::FETCH_BYTES_MAX;
@@ -119,6 +120,10 @@ impl<P: Copy> Op<P> {
         if self.marks & HOLDS != 0 || self.payload.received != 0 {
             return self.finish(Status::Unsupported, true);
         }
+        // Better now than when something has been reserved for it.
+        if let Err(error) = turn.memory.permit(self.grant(), Access::WRITE) {
+            return self.finish(error.status(), false);
+        }
         let Some(chain) = turn.held.take(self.payload.length) else {
             return self.finish(Status::Busy, false);
         };
@@ -130,6 +135,51 @@ impl<P: Copy> Op<P> {
         }
         self.state = State::Holding;
         After::Park
+    }
+
+    /// The kernel wants to look at the payload on its way.
+    #[cold]
+    pub(super) fn tap_payload<M: Memory<Pending = P>>(
+        &mut self,
+        extent: Extent,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        if self.marks & (HOLDS | TAPS) != 0 {
+            return self.finish(Status::Unsupported, true);
+        }
+        let after = self.await_payload(turn.memory, extent);
+        if after == After::Over {
+            return after;
+        }
+        let Some(mut chain) = turn.held.take(PRIVATE_BYTES as u32) else {
+            if let State::Payload(pending) = self.state {
+                turn.memory.abandon(&pending);
+            }
+            return self.finish(Status::Busy, false);
+        };
+        turn.held.at(&mut chain, 0).fill(0);
+        self.payload.held = chain;
+        self.marks |= TAPS;
+        after
+    }
+
+    /// A copy of a part of the memory that the op has for itself.
+    pub(super) fn peek<'s, M>(
+        &mut self,
+        turn: &mut Turn<'_, M>,
+        offset: u32,
+        length: u32,
+        scratch: &'s mut [u8; crate::FETCH_BYTES_MAX],
+    ) -> Option<&'s [u8]> {
+        if self.marks & TAPS == 0 {
+            return None;
+        }
+        let (start, length) = (offset as usize, length as usize);
+        let private = turn.held.at(&mut self.payload.held, 0);
+        let part = private.get(start..start.checked_add(length)?)?;
+        let copy = scratch.get_mut(..length)?;
+        copy.copy_from_slice(part);
+        Some(copy)
     }
 
     /// The kernel has said where the payload goes that was held.
@@ -235,7 +285,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(PayloadError::Overrun { offset, found: part.len(), length });
         }
         // A revoked op takes up no more room.
-        if let Err(error) = memory.permit(op.grant, crate::Access::empty()) {
+        if let Err(error) = memory.permit(op.grant, Access::empty()) {
             self.end_parked(index, memory, error.status());
             return Err(PayloadError::Refused(error.status()));
         }
@@ -250,6 +300,44 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         Ok(())
     }
 }
+
+/// Shows a kernel a part of its payload.
+struct Tap<'a> {
+    offset: u32,
+    part: &'a [u8],
+    private: &'a mut [u8],
+}
+
+impl Visit for Tap<'_> {
+    type Output = Result<(), BadArguments>;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> Result<(), BadArguments> {
+        kernel.tap(self.offset, self.part, self.private)
+    }
+}
+
+impl<K: KernelSet, M: Memory> Executor<K, M> {
+    /// Shows an op's kernel a part of its payload on the way to memory.
+    #[cold]
+    pub(super) fn tap(
+        &mut self,
+        index: u32,
+        offset: u32,
+        part: &[u8],
+        memory: &mut M,
+    ) -> Result<(), PayloadError> {
+        let Slot { op, kernel } = &mut self.slots[index as usize];
+        let private = self.held.at(&mut op.payload.held, 0);
+        let tap = Tap { offset, part, private: &mut private[..PRIVATE_BYTES] };
+        let Some(Err(refused)) = kernel.as_mut().map(|kernel| kernel.visit(tap)) else {
+            return Ok(());
+        };
+        self.end_parked(index, memory, refused.status());
+        Err(PayloadError::Refused(refused.status()))
+    }
+}
+
+const _: () = assert!(PRIVATE_BYTES <= BLOCK);
 
 #[cfg(test)]
 mod tests {

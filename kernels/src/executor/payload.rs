@@ -2,7 +2,7 @@
 
 use nic_wire::{Status, Time};
 
-use super::slot::{Slot, State};
+use super::slot::{Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, SlotId};
 use crate::memory::{AccessError, Memory};
@@ -70,6 +70,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Ok(());
         }
         self.cost += part.len() as u64 >> 6;
+        if found.marks & TAPS != 0 {
+            self.tap(slot.index, offset, part, memory)?;
+        }
+        let found = &mut self.slots[slot.index as usize].op;
         found.payload.received = total as u32;
         let whole = total == length as usize;
         let mut parts = Parts {

@@ -30,6 +30,8 @@ pub(super) enum State<P> {
     PayloadHeld,
     /// In the queue; the payload that was held goes to this place.
     Placing(P),
+    /// In the queue; looks at the memory that it has for itself.
+    Peeking { offset: u32, length: u32 },
     /// In the queue; words were stored at once.
     WordsStored,
     /// In the queue; the word that the op waits for is read.
@@ -59,12 +61,14 @@ pub(super) struct Payload {
     pub(super) parked_at: u32,
     /// How many of the bytes that the executor held are placed.
     pub(super) placed: u32,
-    /// Where the executor holds it; means something while the op is marked [`HOLDS`].
+    /// Where the executor holds it; means something while the op is marked [`HOLDS`] or [`TAPS`].
     pub(super) held: Chain,
 }
 
 /// Mark of an op whose payload the executor holds.
 pub(super) const HOLDS: u8 = 1;
+/// Mark of an op that has memory for itself, in the same place.
+pub(super) const TAPS: u8 = 4;
 /// Mark of an op that goes to its end though nobody will hear of it.
 pub(super) const ORPHANED: u8 = 2;
 
@@ -99,7 +103,7 @@ pub(super) struct Op<P> {
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
-    /// [`HOLDS`], [`ORPHANED`].
+    /// [`HOLDS`], [`TAPS`], [`ORPHANED`].
     pub(super) marks: u8,
     pub(super) steps: u32,
     pub(super) reply_capacity: u32,

@@ -156,6 +156,11 @@ impl<P: Copy> Op<P> {
             }
             Step::StorePayload(extent) => self.place_held(kernel, extent, turn),
             Step::HoldPayload => self.hold_payload(turn),
+            Step::TapPayload(extent) => self.tap_payload(extent, turn),
+            Step::Peek { offset, length } => {
+                self.state = State::Peeking { offset, length };
+                After::Queue
+            }
             Step::StoreWords { at, words } => self.store_words(kernel, at, &words, turn),
             Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
@@ -220,7 +225,11 @@ impl<P: Copy> Op<P> {
 
     /// The kernel has said where its payload goes.
     #[inline(always)]
-    fn await_payload<M: Memory<Pending = P>>(&mut self, memory: &mut M, extent: Extent) -> After {
+    pub(super) fn await_payload<M: Memory<Pending = P>>(
+        &mut self,
+        memory: &mut M,
+        extent: Extent,
+    ) -> After {
         if extent.length != self.payload.length || self.payload.received != 0 {
             return self.finish(Status::Unsupported, false);
         }

@@ -277,6 +277,11 @@ fn every_bad_argument_has_its_status() {
         };
         assert_eq!((finish.status, finish.fate), (*status, Fate::NotExecuted), "{arguments:?}");
     }
+    let no_writes = Access::READ | Access::ATOMIC;
+    let no_writes = logged.bench.memory.export(logged.bench.domain, 0, no_writes, &[], 8).unwrap();
+    let arguments = append(ADDRESS, false);
+    let invocation = Invocation { payload_length: 1, ..op(KernelId::APPEND, &arguments) };
+    assert_eq!(logged.bench.start(&no_writes, &invocation), Err(Status::Denied));
     for word in [HEAD, WATERMARK, TAIL] {
         logged.set(word, 7);
         let arguments = append::Arguments::home(ADDRESS, 0, &[]).encode();
