@@ -56,7 +56,9 @@ pub use error::{NicError, OpError, OpPart, SubmitError};
 #[cfg(feature = "embedded")]
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
+pub use nic_kernels::append::Appended;
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
+pub use nic_kernels::log;
 pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};

@@ -2,7 +2,9 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod log;
 mod memory;
 
 pub use call::Call;
+pub use log::{Append, Fetch, Fetched};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
