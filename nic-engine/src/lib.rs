@@ -37,6 +37,7 @@ nic_kernels::kernel_set! {
         CompareSwap(nic_kernels::compare_swap::CompareSwap),
         FetchAdd(nic_kernels::fetch_add::FetchAdd),
         ScanAndRead(nic_kernels::scan_and_read::ScanAndRead),
+        SketchWrite(nic_kernels::sketch_write::SketchWrite),
         Append(nic_kernels::append::Append),
         Fetch(nic_kernels::fetch::Fetch),
     }

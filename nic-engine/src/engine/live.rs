@@ -269,6 +269,7 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::COMPARE_SWAP => "COMPARE_SWAP",
         KernelId::FETCH_ADD => "FETCH_ADD",
         KernelId::SCAN_AND_READ => "SCAN_AND_READ",
+        KernelId::SKETCH_WRITE => "SKETCH_WRITE",
         KernelId::APPEND => "APPEND",
         KernelId::FETCH => "FETCH",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
