@@ -5,6 +5,7 @@ mod executor;
 mod hostile;
 mod instructions;
 mod ports;
+mod rpc;
 mod waiting;
 
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ struct Arguments {
     /// Keys in tables.
     #[arg(long, default_value_t = 4_000_000)]
     keys: u64,
+    /// Leave out what wants gigabytes of memory.
+    #[arg(long)]
+    small: bool,
     /// What chance is made of.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -40,7 +44,7 @@ type Program = fn(&Arguments) -> Result<Report>;
 type Life = fn(&str) -> Result<()>;
 
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 5] = [
+const PROGRAMS: [(&str, &str, Program); 6] = [
     (
         "executor",
         "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
@@ -62,6 +66,11 @@ const PROGRAMS: [(&str, &str, Program); 5] = [
         ports::run,
     ),
     (
+        "rpc",
+        "typed calls between two applications, beside what their port costs by itself",
+        rpc::run,
+    ),
+    (
         "waiting",
         "READs by how engines and sessions wait, and what they use when idle",
         waiting::run,
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
         Some(waiting::ENGINE_COMMAND) => Some(waiting::engine_process as Life),
         Some(hostile::COMMAND) => Some(hostile::process as Life),
         Some(ports::COMMAND) => Some(ports::process as Life),
+        Some(rpc::COMMAND) => Some(rpc::process as Life),
         Some(instructions::COMMAND) => Some(instructions::process as Life),
         _ => None,
     };

@@ -49,6 +49,7 @@ pub mod ops;
 mod process;
 mod region;
 mod remote;
+pub mod rpc;
 mod session;
 mod table;
 
@@ -59,6 +60,10 @@ pub use nic::{Endpoint, Nic};
 pub use nic_kernels::append::Appended;
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
 pub use nic_kernels::log;
+pub use nic_kernels::{
+    HOME_REGION, Pointer, chain_append, chain_read, consistent_read, indirect_read, prism, scan,
+    traverse, version_chain,
+};
 pub use nic_shm::{PageKind, Pages, RacyMem};
 pub use nic_wire::ticket::{BadTicket, Ticket};
 pub use nic_wire::{Fate, KernelId, Status};

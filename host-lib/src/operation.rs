@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nic_shm::CompletedLease;
-use nic_wire::session::INLINE_ARGUMENT_BYTES;
+use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
 use nic_wire::{Fate, KernelId, Status};
 
 use crate::error::OpError;
@@ -45,10 +45,8 @@ pub struct Ask<'a> {
     pub kernel: KernelId,
     /// Which of the session's opened remotes.
     pub remote: u16,
-    /// The kernel's arguments, [`Ask::argument_length`] bytes of them.
-    pub arguments: [u8; INLINE_ARGUMENT_BYTES],
-    /// How many of them count.
-    pub argument_length: u8,
+    /// The kernel's arguments, at most [`COMMAND_ARGUMENT_BYTES_MAX`] bytes.
+    pub arguments: &'a [u8],
     /// Bytes that go with the op.
     pub payload: &'a [u8],
     /// Bytes that stay here for judging the reply, such as the key.
@@ -60,25 +58,17 @@ pub struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// A kernel with its arguments, of at most [`INLINE_ARGUMENT_BYTES`] bytes.
+    /// A kernel with its arguments, of at most [`COMMAND_ARGUMENT_BYTES_MAX`] bytes.
     ///
     /// # Panics
     /// If there are more: layouts of arguments are fixed when a kernel is written.
     #[inline]
-    pub fn new(kernel: KernelId, remote: u16, encoded: &[u8]) -> Self {
-        let mut arguments = [0; INLINE_ARGUMENT_BYTES];
-        arguments[..encoded.len()].copy_from_slice(encoded);
-        let argument_length = encoded.len() as u8;
-        Ask {
-            kernel,
-            remote,
-            arguments,
-            argument_length,
-            payload: &[],
-            note: &[],
-            reply_capacity: 0,
-            facts: [0; 3],
-        }
+    pub fn new(kernel: KernelId, remote: u16, arguments: &'a [u8]) -> Self {
+        assert!(
+            arguments.len() <= COMMAND_ARGUMENT_BYTES_MAX,
+            "a command has no room for so many arguments"
+        );
+        Ask { kernel, remote, arguments, payload: &[], note: &[], reply_capacity: 0, facts: [0; 3] }
     }
 
     /// With a payload.

@@ -3,11 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use nic_kernels::{consistent_read, indirect_read, traverse};
 use nic_wire::KernelId;
 use nic_wire::ticket::Ticket;
 
 use crate::operation::Op;
-use crate::ops::{Append, Call, CompareSwap, Fetch, FetchAdd, Read, Write};
+use crate::ops::{
+    Append, Call, CompareSwap, ConsistentRead, Fetch, FetchAdd, IndirectRead, Read, Traverse, Write,
+};
 
 /// A region of another host, opened by a session; it makes ops for that session.
 /// Clones are the same way. When the last is dropped the session may use its place for another, as
@@ -122,6 +125,76 @@ impl RemoteRegion {
     #[inline]
     pub fn fetch(&self, log: u64, from: u64, bytes_max: u32) -> Op<Fetch> {
         Op::new(Fetch::new(self.way.remote, log, from, bytes_max))
+    }
+
+    /// Reads an object of up to 4 KiB that carries a checksum: whole, or not at all. The target
+    /// verifies it, and reads again what was torn.
+    ///
+    /// ```no_run
+    /// use nic_host::consistent_read::{Arguments, Checksum};
+    /// use nic_host::{OpError, RemoteRegion, Session};
+    ///
+    /// /// An object of 1 KiB whose last 8 bytes are its CRC-64.
+    /// fn get(session: &Session, region: &RemoteRegion, at: u64) -> Result<Vec<u8>, OpError> {
+    ///     let arguments = Arguments::trailing(at, 1024, Checksum::Crc64);
+    ///     let object = session.run(region.consistent_read(arguments))?;
+    ///     Ok(object[..1016].to_vec())
+    /// }
+    /// ```
+    #[inline]
+    pub fn consistent_read(&self, arguments: consistent_read::Arguments) -> Op<ConsistentRead> {
+        Op::new(ConsistentRead::new(self.way.remote, arguments))
+    }
+
+    /// Looks many entries of an indirection table up and reads what they point to, side by side
+    /// and in one round trip.
+    ///
+    /// ```no_run
+    /// use nic_host::indirect_read::Arguments;
+    /// use nic_host::{RemoteRegion, Session};
+    ///
+    /// fn show(session: &Session, region: &RemoteRegion) -> Result<(), Box<dyn std::error::Error>> {
+    ///     // Entries 3, 1 and 4 of the table at 0x1000, each a pointer to 64 bytes.
+    ///     let arguments = Arguments::new(0x1000, 64, &[3, 1, 4])?;
+    ///     for value in session.run(region.indirect_read(arguments))?.iter() {
+    ///         println!("{value:?}");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[inline]
+    pub fn indirect_read(&self, arguments: indirect_read::Arguments) -> Op<IndirectRead> {
+        Op::new(IndirectRead::new(self.way.remote, arguments))
+    }
+
+    /// Walks over a list, chained buckets or a tree in one round trip, and reads what belongs to
+    /// the first key that fits.
+    ///
+    /// ```no_run
+    /// use nic_host::ops::Traversal;
+    /// use nic_host::traverse::Arguments;
+    /// use nic_host::{OpError, RemoteRegion, Session};
+    ///
+    /// /// Looks a key up in a list of any length, 1000 elements at a time.
+    /// fn find(
+    ///     session: &Session,
+    ///     region: &RemoteRegion,
+    ///     head: u64,
+    ///     key: u64,
+    /// ) -> Result<Option<Vec<u8>>, OpError> {
+    ///     let mut arguments = Arguments::list(head, key, 256).hops(1000);
+    ///     loop {
+    ///         match session.run(region.traverse(arguments))? {
+    ///             Traversal::Found(found) => return Ok(Some(found.value().to_vec())),
+    ///             Traversal::Missed { .. } => return Ok(None),
+    ///             Traversal::Continues(further) => arguments = *further,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn traverse(&self, arguments: traverse::Arguments) -> Op<Traverse> {
+        Op::new(Traverse::new(self.way.remote, arguments))
     }
 
     /// Calls a service of the application that owns the region.

@@ -268,7 +268,7 @@ impl Operation for ScanAndRead<'_> {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::SCAN_AND_READ, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::SCAN_AND_READ, self.remote, self.arguments.as_bytes())
             .note(self.key)
             .reply(self.reply_capacity)
             .facts(kept(self.hash, self.config_id))

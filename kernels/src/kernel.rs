@@ -1,7 +1,8 @@
 //! What a kernel is: an event in, a step out.
 
-use nic_wire::{KernelId, Span, Status};
+use nic_wire::{Fate, KernelId, Span, Status};
 
+use crate::executor::Strands;
 use crate::reply::Reply;
 
 /// In arguments, stands for the region that the rkey names.
@@ -238,6 +239,10 @@ pub enum Step {
         /// How much.
         addend: u64,
     },
+    /// Go on as independent parts, each of which [`Kernel::strand`] makes; the op is over when all
+    /// of them are, and its reply is theirs. For a kernel that has neither replied nor takes
+    /// payload.
+    Split(Strands),
     /// The op is over.
     Finish(Outcome),
 }
@@ -266,8 +271,15 @@ impl Step {
 pub enum Outcome {
     /// With a whole reply.
     Done,
-    /// With a status other than [`Status::Ok`]; nothing of the reply is sent. What it has changed
-    /// is all that it ever would.
+    /// With the private copy that it was just handed as its whole reply: the very bytes that it has
+    /// looked at. One of more than [`GATHER_BYTES_MAX`](crate::GATHER_BYTES_MAX) bytes needs one of
+    /// the executor's few long buffers; if none is free the op ends as [`Status::Busy`].
+    Fetched,
+    /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
+    Bounded,
+    /// With a status other than [`Status::Ok`]; what it has changed is all that it ever would.
+    /// Nothing of the reply is sent, unless the status is [`Status::Continues`]: then the kernel has
+    /// put a continuation at its end.
     Failed(Status),
     /// The same, in the middle of what it wanted to change.
     Abandoned(Status),
@@ -306,7 +318,7 @@ impl Continuation {
 ///
 /// ```
 /// use nic_kernels::{BadArguments, Call, Event, Extent, Kernel, Reply, Step};
-/// use nic_wire::{KernelId, Status};
+/// use nic_wire::{Fate, KernelId, Status};
 ///
 /// /// Replies with the byte that the first word of the region points to.
 /// struct Indirect { home: u8 }
@@ -344,6 +356,11 @@ pub trait Kernel: Sized {
     /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`].
     const ID: KernelId;
 
+    /// Whether the kernel is so common that it has code of its own in the executor's innermost
+    /// loop. Others are called from there, which costs them a few instructions per event and
+    /// spares the common ones many.
+    const IS_COMMON: bool = false;
+
     /// Parses the arguments, once. Nothing is touched yet.
     ///
     /// # Errors
@@ -376,8 +393,26 @@ pub trait Kernel: Sized {
         false
     }
 
-    /// From where the initiator may go on, asked when the executor stops the op at a bound.
+    /// From where the initiator may go on, asked when the op stops at a bound: the executor's, or
+    /// its own ([`Outcome::Bounded`]).
     fn resume_point(&self) -> Option<Continuation> {
+        None
+    }
+
+    /// The kernel of a part of the op, after [`Step::Split`]: it hears [`Event::Start`] and runs
+    /// beside the others. Strands take no payload, await no word and are not split again; they are
+    /// stopped with their op, which goes on for them only if [it must](Self::must_end).
+    fn strand(&self, place: u8) -> Option<Self> {
+        let _ = place;
+        None
+    }
+
+    /// What is known of the op's effect, asked when it fails, be it at a bound, at a refused access
+    /// or by the kernel's own decision. `None`: what the executor knows, which counts any change of
+    /// memory. A kernel whose changes mean nothing until the last of them says more. `placed`:
+    /// whether any of the op's payload stands in memory.
+    fn fate(&self, placed: bool) -> Option<Fate> {
+        let _ = placed;
         None
     }
 }

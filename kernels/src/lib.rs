@@ -14,7 +14,14 @@
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`append`], [`fetch`] | records at the end of a log, and from a position on |
 //! | [`log`] | the log: layout, the owner's side, and the reader's validation |
+//! | [`consistent_read`] | StRoM's read of an object that its checksum proves |
+//! | [`indirect_read`] | Snap's batched reads through an indirection table |
+//! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
 //! | [`bucket_table`] | the table that it looks into: layout, writer, and the reader's validation |
+//! | [`chain_read`], [`chain_append`] | Clover's read and write of a chain of versions |
+//! | [`prism`] | chained primitives: bounded indirection, allocation, compare-and-swap with masks |
+//! | [`scan`] | a predicate over records: count, sum, least, greatest or rows |
+//! | [`version_chain`] | such chains: layout, writer, and the reader's validation |
 //!
 //! This crate knows wire numbers (`nic-wire`) and racy memory (`nic-shm`), and nothing of packets,
 //! clocks, threads or the operating system: time is an argument.
@@ -66,15 +73,23 @@ extern crate std;
 
 pub mod append;
 pub mod bucket_table;
+pub mod chain_append;
+pub mod chain_read;
 pub mod compare_swap;
+pub mod consistent_read;
 pub mod dma;
 pub mod fetch;
 pub mod fetch_add;
+pub mod indirect_read;
 pub mod log;
 pub mod mapped;
+pub mod prism;
 pub mod read;
+pub mod scan;
 pub mod scan_and_read;
 pub mod sketch_write;
+pub mod traverse;
+pub mod version_chain;
 pub mod write;
 
 #[cfg(test)]
@@ -86,18 +101,21 @@ mod executor;
 mod fuzz;
 mod kernel;
 mod memory;
+mod pointer_form;
 mod random;
 mod reply;
 mod set;
 
 pub use executor::{
-    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress, SlotId,
+    Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress,
+    STRANDS_MAX, SlotId, StrandHeader, Strands,
 };
 pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
     Step,
 };
 pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
 pub use set::{Builtin, Choice, KernelSet, Visit};
 
@@ -110,7 +128,7 @@ pub use set::all_differ as __all_differ;
 pub const KERNEL_STATE_BYTES_MAX: usize = 192;
 /// The most bytes that a kernel may gather into its reply.
 pub const GATHER_BYTES_MAX: usize = 512;
-/// The most bytes that one step may fetch.
+/// The most bytes that one step may fetch, and that a kernel may reply with from a private copy.
 pub const FETCH_BYTES_MAX: usize = 4096;
 /// How much memory a kernel has for itself that taps its payload, in bytes.
 pub const PRIVATE_BYTES: usize = 4096;

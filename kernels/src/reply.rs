@@ -53,6 +53,18 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
+    /// Writes over gathered bytes, `offset` into them; whether they are there. All or none.
+    #[inline]
+    pub fn replace(&mut self, offset: usize, bytes: &[u8]) -> bool {
+        let gathered = &mut self.buffer[..usize::from(*self.length)];
+        let Some(place) = gathered.get_mut(offset..).and_then(|rest| rest.get_mut(..bytes.len()))
+        else {
+            return false;
+        };
+        place.copy_from_slice(bytes);
+        true
+    }
+
     /// Takes all back that was gathered.
     #[inline]
     pub fn clear(&mut self) {

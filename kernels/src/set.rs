@@ -17,6 +17,9 @@ pub trait KernelSet: Sized {
 
     /// Does something with this kernel.
     fn visit<T: Visit>(&mut self, visit: T) -> T::Output;
+
+    /// This kernel's [`Kernel::strand`].
+    fn strand(&self, place: u8) -> Option<Self>;
 }
 
 /// What is done with a kernel that has not begun.
@@ -106,6 +109,14 @@ macro_rules! kernel_set {
             fn visit<T: $crate::Visit>(&mut self, visit: T) -> T::Output {
                 match self { $($name::$variant(kernel) => $crate::Visit::visit(visit, kernel),)+ }
             }
+
+            fn strand(&self, place: u8) -> ::core::option::Option<Self> {
+                match self {
+                    $($name::$variant(kernel) => {
+                        $crate::Kernel::strand(kernel, place).map($name::$variant)
+                    })+
+                }
+            }
         }
     };
 }
@@ -124,6 +135,20 @@ crate::kernel_set! {
         FetchAdd(crate::fetch_add::FetchAdd),
         /// Scan a bucket and read the entry that it points to.
         ScanAndRead(crate::scan_and_read::ScanAndRead),
+        /// Read through many entries of an indirection table.
+        IndirectRead(crate::indirect_read::IndirectRead),
+        /// Read an object whose checksum fits.
+        ConsistentRead(crate::consistent_read::ConsistentRead),
+        /// Walk from element to element until a field fits, and read what belongs to it.
+        Traverse(crate::traverse::Traverse),
+        /// Walk a version chain to its latest entry and read it.
+        ChainRead(crate::chain_read::ChainRead),
+        /// Write an entry and link it behind the latest of its chain.
+        ChainAppend(crate::chain_append::ChainAppend),
+        /// Run up to four primitives, each of which may depend on the one before.
+        Prism(crate::prism::Prism),
+        /// Scan a range of records.
+        Scan(crate::scan::Scan),
         /// Store values and count the different ones.
         SketchWrite(crate::sketch_write::SketchWrite),
         /// Append a record to a log.

@@ -27,18 +27,6 @@ mod local;
 mod protection;
 
 pub use local::LocalEngine;
+/// The kernels that the daemon runs.
+pub use nic_kernels::Builtin;
 pub use protection::Crc32;
-
-nic_kernels::kernel_set! {
-    /// The kernels that the daemon runs.
-    pub enum Builtin {
-        Read(nic_kernels::read::Read),
-        Write(nic_kernels::write::Write),
-        CompareSwap(nic_kernels::compare_swap::CompareSwap),
-        FetchAdd(nic_kernels::fetch_add::FetchAdd),
-        ScanAndRead(nic_kernels::scan_and_read::ScanAndRead),
-        SketchWrite(nic_kernels::sketch_write::SketchWrite),
-        Append(nic_kernels::append::Append),
-        Fetch(nic_kernels::fetch::Fetch),
-    }
-}

@@ -173,7 +173,7 @@ fn flip(bytes: &mut [u8], random: &mut Random) {
 }
 
 impl<P: Port> Frames for Faulty<P> {
-    forward_frames!();
+    forward_frames!(inner, except is_queued);
 
     fn is_queued(&self, frame: FrameId) -> bool {
         self.inner.is_queued(frame) || self.held.iter().any(|held| held.frame == frame)

@@ -1,26 +1,53 @@
-//! What a port around a port hands on unchanged.
+//! What ports hand on unchanged, to a port within or to their pool.
 
-/// Implements the parts of `Frames` that no wrapper changes, by `self.inner`.
+/// Implements `Frames` by a field: a port within, or a pool. With `except is_queued`, all but that.
 macro_rules! forward_frames {
-    () => {
+    ($field:ident) => {
+        $crate::forward::forward_frames!($field, except is_queued);
+
+        #[inline]
+        fn is_queued(&self, frame: ::nic_transport::FrameId) -> bool {
+            self.$field.is_queued(frame)
+        }
+    };
+    ($field:ident, except is_queued) => {
         #[inline]
         fn bytes(&self, frame: ::nic_transport::FrameId) -> &[u8] {
-            self.inner.bytes(frame)
+            self.$field.bytes(frame)
         }
 
         #[inline]
         fn bytes_mut(&mut self, frame: ::nic_transport::FrameId) -> &mut [u8] {
-            self.inner.bytes_mut(frame)
+            self.$field.bytes_mut(frame)
         }
 
         #[inline]
         fn retain(&mut self, frame: ::nic_transport::FrameId) {
-            self.inner.retain(frame);
+            self.$field.retain(frame);
         }
 
         #[inline]
         fn release(&mut self, frame: ::nic_transport::FrameId) {
-            self.inner.release(frame);
+            self.$field.release(frame);
+        }
+    };
+}
+
+/// Implements the parts of `Port` in which ports with a pool are alike: by the pool's field, and
+/// by `capabilities` and `local`.
+macro_rules! pooled_port {
+    ($pool:ident) => {
+        fn capabilities(&self) -> &$crate::Capabilities {
+            &self.capabilities
+        }
+
+        fn local_address(&self) -> ::std::net::SocketAddr {
+            self.local
+        }
+
+        #[inline]
+        fn available(&self, share: $crate::Share) -> usize {
+            self.$pool.available(share)
         }
     };
 }
@@ -63,4 +90,4 @@ macro_rules! forward_port {
     };
 }
 
-pub(crate) use {forward_frames, forward_port};
+pub(crate) use {forward_frames, forward_port, pooled_port};

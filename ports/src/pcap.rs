@@ -182,11 +182,7 @@ impl Checksum {
 }
 
 impl<P: Port, W: Write, C: FnMut() -> Time> Frames for Pcap<P, W, C> {
-    forward_frames!();
-
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.inner.is_queued(frame)
-    }
+    forward_frames!(inner);
 }
 
 impl<P: Port, W: Write, C: FnMut() -> Time> Port for Pcap<P, W, C> {

@@ -27,11 +27,7 @@ impl<P: Port> Traced<P> {
 }
 
 impl<P: Port> Frames for Traced<P> {
-    forward_frames!();
-
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.inner.is_queued(frame)
-    }
+    forward_frames!(inner);
 }
 
 impl<P: Port> Port for Traced<P> {

@@ -111,7 +111,10 @@ pub enum ConfigError {
         most: u16,
     },
     /// A packet size that frames or ops do not allow.
-    #[error("packet_bytes is {found}; choose from {least} to {most}")]
+    #[error(
+        "packets have {found} bytes at most, by configuration or by the port's MTU; flows need \
+         {least} to {most}"
+    )]
     PacketBytes {
         /// What it is.
         found: u16,

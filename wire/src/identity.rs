@@ -99,14 +99,44 @@ impl KernelId {
     pub const FETCH_ADD: KernelId = KernelId(5);
     /// Scan a bucket and read the entry that it points to (CliqueMap).
     pub const SCAN_AND_READ: KernelId = KernelId(6);
+    /// Read through many entries of an indirection table (Snap).
+    pub const INDIRECT_READ: KernelId = KernelId(7);
+    /// Walk from element to element until a field fits, and read what belongs to it (StRoM).
+    pub const TRAVERSE: KernelId = KernelId(8);
+    /// Read an object whose checksum fits (StRoM).
+    pub const CONSISTENT_READ: KernelId = KernelId(9);
     /// Store values and count the different ones (StRoM's HyperLogLog).
     pub const SKETCH_WRITE: KernelId = KernelId(11);
+    /// Walk a version chain to its latest entry and read it (Clover).
+    pub const CHAIN_READ: KernelId = KernelId(12);
+    /// Write an entry and link it behind the latest of its version chain (Clover).
+    pub const CHAIN_APPEND: KernelId = KernelId(13);
+    /// Run up to four primitives, each of which may depend on the one before (PRISM).
+    pub const PRISM: KernelId = KernelId(14);
     /// Append a record to a log.
     pub const APPEND: KernelId = KernelId(15);
     /// Read records of a log.
     pub const FETCH: KernelId = KernelId(16);
+    /// Scan a range of fixed-size records with a predicate.
+    pub const SCAN: KernelId = KernelId(17);
     /// The first number for kernels that users bring.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
+
+    /// Whether the kernel is known to change nothing: then running it again is always safe.
+    #[inline]
+    pub const fn only_reads(self) -> bool {
+        matches!(
+            self,
+            KernelId::READ
+                | KernelId::SCAN_AND_READ
+                | KernelId::INDIRECT_READ
+                | KernelId::TRAVERSE
+                | KernelId::CONSISTENT_READ
+                | KernelId::CHAIN_READ
+                | KernelId::FETCH
+                | KernelId::SCAN
+        )
+    }
 }
 
 /// The right to use an exported region: its slot in the target's table, which of the slot's
@@ -156,6 +186,15 @@ mod tests {
         assert_ne!(ConnectionId::new(0, 0, 0), ConnectionId::NONE);
         let op = OpId::new(9, 65535);
         assert_eq!((op.slot(), op.generation(), OpId::from_raw(op.raw())), (9, 65535, op));
+    }
+
+    #[test]
+    fn what_may_change_something_is_no_mere_read() {
+        let changing =
+            [KernelId::CALL, KernelId::WRITE, KernelId::COMPARE_SWAP, KernelId::FETCH_ADD];
+        assert!(changing.iter().all(|kernel| !kernel.only_reads()));
+        assert!(!KernelId::FIRST_OF_USERS.only_reads(), "nobody knows");
+        assert!(KernelId::TRAVERSE.only_reads());
     }
 
     #[test]

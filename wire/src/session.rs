@@ -22,6 +22,8 @@ pub const LAYOUT_VERSION: u32 = 1;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"nicsess1");
 /// The longest arguments that fit a command slot, in bytes.
 pub const INLINE_ARGUMENT_BYTES: usize = 28;
+/// The longest arguments of a command, in bytes: what the slot has no room for lies in the arena.
+pub const COMMAND_ARGUMENT_BYTES_MAX: usize = 255;
 /// Room that the three words of a ring take before its entries, in bytes.
 pub const RING_WORDS_BYTES: usize = 192;
 
@@ -62,7 +64,7 @@ pub struct Command {
     pub stream: U16,
     /// [`CommandFlags`].
     pub flags: u8,
-    /// How many of the argument bytes count.
+    /// Length of the arguments in bytes.
     pub argument_length: u8,
     /// Where in the arena the payload lies.
     pub payload_offset: U32,
@@ -74,7 +76,8 @@ pub struct Command {
     pub reply_capacity: U32,
     /// How long from pickup until the deadline, in microseconds.
     pub budget_us: U32,
-    /// The kernel's arguments.
+    /// The kernel's arguments. If they are longer than this, its first four bytes say where in the
+    /// arena they lie.
     pub arguments: [u8; INLINE_ARGUMENT_BYTES],
 }
 
@@ -179,10 +182,23 @@ impl Command {
         KernelId(self.kernel.get())
     }
 
-    /// The arguments that count, or `None` if the length is past the slot.
+    /// The arguments, or `None` if they lie in the arena.
     #[inline]
     pub fn arguments(&self) -> Option<&[u8]> {
         self.arguments.get(..usize::from(self.argument_length))
+    }
+
+    /// Where in the arena arguments lie that are too long for the slot.
+    #[inline]
+    pub fn arguments_offset(&self) -> u32 {
+        let [a, b, c, d, ..] = self.arguments;
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Sets arguments that lie in the arena.
+    #[inline]
+    pub fn set_arguments_offset(&mut self, offset: u32) {
+        self.arguments[..4].copy_from_slice(&offset.to_le_bytes());
     }
 }
 

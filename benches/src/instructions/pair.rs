@@ -14,7 +14,7 @@ use nic_ports::ring::{RingConfig, RingPort};
 use nic_ports::udp::{UdpConfig, UdpPort};
 
 use super::driven::Driven;
-use super::{Asked, Join};
+use super::{Asked, Join, Options};
 
 /// Keys in the table: it fits the caches, and instructions do not depend on that.
 pub(super) const ENTRIES: u64 = 20_000;
@@ -54,15 +54,16 @@ impl Pair {
     }
 
     /// Fills and empties a window so many times, and looks at every answer.
-    pub(super) fn run(&self, asked: Asked, window: usize, batches: u32) -> Result<()> {
+    pub(super) fn run(&self, options: &Options) -> Result<()> {
+        let window = options.window as usize;
         let session = self.initiator.session().depth(DEPTH).wait(Wait::Spin).open()?;
         let table =
             RemoteTable::open(&session, &self.ticket)?.with_values_up_to(VALUE_BYTES as u32);
         let mut number = 0_u64;
-        for _ in 0..batches {
-            match asked {
+        for _ in 0..options.batches {
+            match options.asked {
                 Asked::Scar => lookups(&session, &table, window, &mut number)?,
-                Asked::Read => reads(&session, &table, window)?,
+                Asked::Read => reads(&session, &table, window, options.read_bytes)?,
             }
         }
         Ok(())
@@ -131,10 +132,11 @@ fn lookups(session: &Session, table: &RemoteTable, window: usize, number: &mut u
     Ok(())
 }
 
-fn reads(session: &Session, table: &RemoteTable, window: usize) -> Result<()> {
+fn reads(session: &Session, table: &RemoteTable, window: usize, bytes: u32) -> Result<()> {
+    let bytes = u64::from(bytes);
     let mut pending: Vec<_> = (0..DEPTH).map(|_| None).collect();
     for at in 0..window as u64 {
-        match session.submit(table.region().read(at * 64..at * 64 + 64)) {
+        match session.submit(table.region().read(at * bytes..(at + 1) * bytes)) {
             Ok(one) => {
                 let slot = one.slot();
                 pending[slot] = Some(one);
@@ -148,7 +150,7 @@ fn reads(session: &Session, table: &RemoteTable, window: usize) -> Result<()> {
         for done in session.poll()? {
             let Some(one) = pending[done.slot()].take() else { bail!("done twice") };
             left -= 1;
-            ensure!(one.take(done)?.len() == 64);
+            ensure!(one.take(done)?.len() as u64 == bytes);
         }
     }
     Ok(())

@@ -12,40 +12,74 @@ use nic_engine::engine::EngineConfig;
 use nic_engine::ports::{PortSettings, open_all};
 use nic_host::{Endpoint, InlineConfig, Nic};
 use nic_ports::ring::{RingConfig, RingPort};
+use nic_ports::udp::{UdpConfig, UdpPort};
 use nic_shm::{ControlSocket, Incoming, wait_any};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Kind, Wire};
+use super::stages::{self, Tickets};
+use super::wire::{self, Kind, Wire};
 
 /// The hidden command of the far process, followed by its options.
 pub(crate) const COMMAND: &str = "__far_port";
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What a far process says first when all is well.
+const READY: &str = "ready ";
 /// The names of the two ends of a ring.
 const RING: [([u8; 4], u16); 2] = [([127, 0, 0, 1], 11), ([127, 0, 0, 1], 12)];
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Options {
     core: usize,
-    /// None: a ring, whose socket comes with the application's.
-    settings: Option<PortSettings>,
+    kind: Kind,
+    /// Of no use to a ring, whose socket comes with the application's.
+    settings: PortSettings,
+    /// Whether it has a table of its own, and times each part of its turns.
+    by_stage: bool,
 }
 
-/// The far process, and its application's way to it.
+/// The far process.
 pub(super) struct Far {
     process: std::process::Child,
-    pub(super) owner: Nic,
     _lifeline: ControlSocket,
     _wire: Wire,
 }
 
+/// The far process, the near engine, and what else there is beside them.
+pub(super) struct Started<T> {
+    pub(super) far: Far,
+    pub(super) near: Nic,
+    pub(super) beside: T,
+}
+
 impl Far {
-    /// Starts it, and opens the near end's engine.
-    pub(super) fn start(kind: Kind, core: usize) -> Result<(Far, Nic)> {
+    /// Starts a daemon as it is shipped, and connects its application.
+    pub(super) fn daemon(kind: Kind, core: usize) -> Result<Started<Nic>> {
+        let (application, engine_side) = ControlSocket::pair()?;
+        let Started { far, near, .. } = Far::start(kind, core, false, &engine_side)?;
+        let owner = Nic::connect(Endpoint::Socket(application.as_fd().try_clone_to_owned()?))?;
+        Ok(Started { far, near, beside: owner })
+    }
+
+    /// Starts an engine that times the parts of its turns beside a table; the tickets to that and to
+    /// the times.
+    pub(super) fn by_stage(kind: Kind, core: usize) -> Result<Started<Tickets>> {
+        let (_unused, engine_side) = ControlSocket::pair()?;
+        let Started { far, near, beside } = Far::start(kind, core, true, &engine_side)?;
+        Ok(Started { far, near, beside: stages::tickets(&beside)? })
+    }
+
+    /// Starts the process, and opens the near end's engine. What the process says is beside.
+    fn start(
+        kind: Kind,
+        core: usize,
+        by_stage: bool,
+        engine_side: &ControlSocket,
+    ) -> Result<Started<String>> {
         let wire = Wire::new(kind)?;
-        let settings = (kind != Kind::Ring).then(|| wire.ends[1].clone());
-        let options = serde_json::to_string(&Options { core, settings })?;
+        let settings = wire.ends[1].clone();
+        let options = serde_json::to_string(&Options { core, kind, settings, by_stage })?;
         let (lifeline, theirs) = ControlSocket::pair()?;
         let process = Command::new("/proc/self/exe")
             .args([COMMAND, &options])
@@ -54,24 +88,23 @@ impl Far {
             .spawn()
             .context("the far process cannot be started")?;
         drop(theirs);
-        let (application, engine_side) = ControlSocket::pair()?;
         let (ring, ring_far) = ControlSocket::pair()?;
         lifeline.send(b"go", &[engine_side.as_fd(), ring_far.as_fd()])?;
-        let near = match kind {
+        let port = match kind {
             Kind::Ring => {
                 let [near, far] = RING.map(SocketAddr::from);
-                let port = RingPort::connect(&ring, RingConfig::default(), near, far)?;
-                await_ready(&lifeline)?;
-                Nic::inline_on::<_, Builtin>(port, EngineConfig::default())?
+                Some(RingPort::connect(&ring, RingConfig::default(), near, far)?)
             }
-            _ => {
-                await_ready(&lifeline)?;
-                let port = wire.ends[0].clone();
-                Nic::inline(InlineConfig { port, engine: EngineConfig::default() })?
-            }
+            _ => None,
         };
-        let owner = Nic::connect(Endpoint::Socket(application.as_fd().try_clone_to_owned()?))?;
-        Ok((Far { process, owner, _lifeline: lifeline, _wire: wire }, near))
+        let said = await_ready(&lifeline)?;
+        let engine = EngineConfig::default();
+        let near = match port {
+            Some(port) => Nic::inline_on::<_, Builtin>(port, engine)?,
+            None => Nic::inline(InlineConfig { port: wire.ends[0].clone(), engine })?,
+        };
+        let far = Far { process, _lifeline: lifeline, _wire: wire };
+        Ok(Started { far, near, beside: said })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -99,13 +132,17 @@ impl Drop for Far {
     }
 }
 
-fn await_ready(lifeline: &ControlSocket) -> Result<()> {
+/// Waits until the far process works, and returns what it says then.
+fn await_ready(lifeline: &ControlSocket) -> Result<String> {
     wait_any(&[lifeline.as_fd()], Some(PATIENCE))?;
     let mut buffer = [0; 4096];
-    match lifeline.receive(&mut buffer)? {
-        Incoming::Message { len, .. } if &buffer[..len] == b"ready" => Ok(()),
-        Incoming::Message { len, .. } => bail!("{}", String::from_utf8_lossy(&buffer[..len])),
+    let said = match lifeline.receive(&mut buffer)? {
+        Incoming::Message { len, .. } => String::from_utf8_lossy(&buffer[..len]),
         other => bail!("the far process says {other:?}"),
+    };
+    match said.strip_prefix(READY) {
+        Some(rest) => Ok(rest.trim().to_owned()),
+        None => bail!("{said}"),
     }
 }
 
@@ -114,17 +151,13 @@ pub(crate) fn process(options: &str) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let options: Options = serde_json::from_str(options)?;
     let lifeline = ControlSocket::from_fd(std::io::stdin().as_fd().try_clone_to_owned()?);
-    match start(&options, &lifeline) {
-        Ok((daemon, application)) => {
-            lifeline.send(b"ready", &[])?;
-            let end = lifeline.as_fd().try_clone_to_owned()?;
-            Ok(daemon.serve(None, vec![application], &end)?)
-        }
-        Err(error) => Ok(lifeline.send(format!("{error:#}").as_bytes(), &[])?),
-    }
+    live(&options, &lifeline).or_else(|error| {
+        lifeline.send(format!("{error:#}").as_bytes(), &[])?;
+        Ok(())
+    })
 }
 
-fn start(options: &Options, lifeline: &ControlSocket) -> Result<(Daemon, ControlSocket)> {
+fn live(options: &Options, lifeline: &ControlSocket) -> Result<()> {
     wait_any(&[lifeline.as_fd()], Some(PATIENCE))?;
     let mut buffer = [0; 16];
     let Incoming::Message { mut descriptors, .. } = lifeline.receive(&mut buffer)? else {
@@ -132,19 +165,35 @@ fn start(options: &Options, lifeline: &ControlSocket) -> Result<(Daemon, Control
     };
     let ring = descriptors.pop().context("the ring's socket is missing")?;
     let application = descriptors.pop().context("the application's socket is missing")?;
+    let ring = || {
+        let [near, far] = RING.map(SocketAddr::from);
+        RingPort::connect(&ControlSocket::from_fd(ring), RingConfig::default(), far, near)
+    };
+    let ready = |said: &str| lifeline.send(format!("{READY}{said}").as_bytes(), &[]);
+    if options.by_stage {
+        let end = &options.settings;
+        let (core, ready) = (options.core, |said: String| Ok(ready(&said)?));
+        return match options.kind {
+            Kind::Udp => stages::serve(UdpPort::bind(UdpConfig::new(end.address))?, core, ready),
+            Kind::Uring => stages::serve(wire::uring(end)?, core, ready),
+            Kind::Ring => stages::serve(ring()?, core, ready),
+            Kind::Xdp => stages::serve(wire::xdp(end)?, core, ready),
+            #[cfg(feature = "dpdk")]
+            Kind::Vhost => stages::serve(wire::vhost(end, end.frames)?, core, ready),
+            #[cfg(not(feature = "dpdk"))]
+            Kind::Vhost => bail!("this build has no DPDK: build it with `--features dpdk`"),
+        };
+    }
     let settings = DriveSettings { cores: vec![Some(options.core)], spin: None };
     let config = EngineConfig::default();
-    let daemon = match &options.settings {
-        Some(port) => {
-            let opened = open_all::<Builtin>(port, 1)?;
+    let daemon = match options.kind {
+        Kind::Ring => Daemon::start::<_, Builtin>(vec![ring()?], &config, &settings)?,
+        _ => {
+            let opened = open_all::<Builtin>(&options.settings, 1)?;
             Daemon::start_opened(opened, &config, &settings, None)?
         }
-        None => {
-            let [near, far] = RING.map(SocketAddr::from);
-            let socket = ControlSocket::from_fd(ring);
-            let port = RingPort::connect(&socket, RingConfig::default(), far, near)?;
-            Daemon::start::<_, Builtin>(vec![port], &config, &settings)?
-        }
     };
-    Ok((daemon, ControlSocket::from_fd(application)))
+    ready("")?;
+    let end = lifeline.as_fd().try_clone_to_owned()?;
+    Ok(daemon.serve(None, vec![ControlSocket::from_fd(application)], &end)?)
 }

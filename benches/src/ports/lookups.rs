@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use nic_host::{
     Access, BucketTable, Export, Geometry, Identity, Lookup, Nic, Pages, Pending, Region,
-    RemoteTable, ScanAndRead, Session, SubmitError, Wait,
+    RemoteTable, ScanAndRead, Session, SubmitError, Ticket, Wait,
 };
-
-use super::far::Far;
+use nic_shm::RacyMem;
 
 pub(super) const VALUE_BYTES: usize = 64;
 
@@ -19,46 +18,75 @@ const DEPTH: u32 = 256;
 /// A window is worked through in so many parts.
 const PARTS: usize = 4;
 
-/// A table, and a session that looks keys up in it.
+/// The most keys that are asked for, in an order that no prefetcher guesses, before it begins again.
+const ASKED_MAX: u64 = 1 << 20;
+
+/// How many keys a table has whose index and entries take so many bytes together.
+pub(super) fn keys_in(bytes: u64) -> u64 {
+    bytes / PAIR_BYTES
+}
+
+/// A table of an application beside the far engine.
+pub(super) struct Table {
+    export: Export,
+    pub(super) index: Region,
+    pub(super) entries: Region,
+    keys: u64,
+}
+
+impl Table {
+    pub(super) fn new(owner: &Nic, bytes: u64) -> Result<Table> {
+        let keys = keys_in(bytes);
+        let [index_bytes, entries_bytes] = lengths(keys);
+        let region = |bytes| owner.region(bytes).pages(Pages::TryHuge).create();
+        let (index, entries) = (region(index_bytes)?, region(entries_bytes)?);
+        fill(index.memory(), entries.memory(), entries.number(), keys)?;
+        let export = index.export(Access::READ.follow(&entries))?;
+        Ok(Table { export, index, entries, keys })
+    }
+
+    pub(super) fn open(&self, nic: &Nic) -> Result<Lookups> {
+        Lookups::open(nic, &self.export.ticket(), self.keys)
+    }
+}
+
+/// What the index and the entries of so many keys take, in bytes.
+pub(super) fn lengths(keys: u64) -> [u64; 2] {
+    let entries = Geometry::entries_bytes(keys, 16, VALUE_BYTES as u64);
+    [Geometry::for_entries(keys).index_bytes(), entries]
+}
+
+/// Makes a table in this memory.
+pub(super) fn fill(index: RacyMem, entries: RacyMem, entries_region: u8, keys: u64) -> Result<()> {
+    let identity = Identity { entries_region, ..Identity::default() };
+    let geometry = Geometry::for_entries(keys);
+    let mut table = BucketTable::format(index, entries, geometry, identity)?;
+    for number in 0..keys {
+        table.insert(&key(number), &value(number))?;
+    }
+    Ok(())
+}
+
+/// A session that looks keys up in a table.
 pub(super) struct Lookups {
     table: RemoteTable,
-    session: Session,
-    nic: Nic,
+    pub(super) session: Session,
+    /// What is asked for, one after the other.
     keys: Vec<[u8; 16]>,
-    /// State of the sequence of keys.
-    random: Cell<u64>,
+    next: Cell<usize>,
     errors: Cell<u64>,
     /// By slot of the session: the key's number.
     asked: RefCell<Vec<u64>>,
-    _memory: (Export, Region, Region),
 }
 
 impl Lookups {
-    pub(super) fn open(nic: Nic, far: &Far, bytes: u64) -> Result<Lookups> {
-        let keys: Vec<_> = (0..bytes / PAIR_BYTES).map(key).collect();
-        let count = keys.len() as u64;
-        let geometry = Geometry::for_entries(count);
-        let region = |bytes| far.owner.region(bytes).pages(Pages::TryHuge).create();
-        let index = region(geometry.index_bytes())?;
-        let entries = region(Geometry::entries_bytes(count, 16, VALUE_BYTES as u64))?;
-        let identity = Identity { entries_region: entries.number(), ..Identity::default() };
-        let mut table = BucketTable::format(index.memory(), entries.memory(), geometry, identity)?;
-        for (key, number) in keys.iter().zip(0..) {
-            table.insert(key, &value(number))?;
-        }
-        let export = index.export(Access::READ.follow(&entries))?;
+    pub(super) fn open(nic: &Nic, ticket: &Ticket, keys: u64) -> Result<Lookups> {
         let session = nic.session().depth(DEPTH).wait(Wait::Spin).open()?;
-        let table =
-            RemoteTable::open(&session, &export.ticket())?.with_values_up_to(VALUE_BYTES as u32);
+        let table = RemoteTable::open(&session, ticket)?.with_values_up_to(VALUE_BYTES as u32);
+        let keys = (0..ASKED_MAX.min(4 * keys)).map(|at| key(random(at) % keys)).collect();
         let asked = RefCell::new(vec![0; DEPTH as usize]);
-        let (random, errors) = (Cell::new(1), Cell::new(0));
-        let _memory = (export, index, entries);
-        Ok(Lookups { table, session, nic, keys, random, errors, asked, _memory })
-    }
-
-    /// What the near port says of itself.
-    pub(super) fn port(&self) -> String {
-        self.nic.port()
+        let (next, errors) = (Cell::new(0), Cell::new(0));
+        Ok(Lookups { table, session, keys, next, errors, asked })
     }
 
     /// Lookups that brought a wrong value, or none.
@@ -69,8 +97,8 @@ impl Lookups {
     /// One lookup, there and back.
     #[inline]
     pub(super) fn one(&self) -> Result<()> {
-        let number = self.next();
-        let found = self.session.run(self.table.scan_and_read(&self.keys[number as usize]))?;
+        let (key, number) = self.next();
+        let found = self.session.run(self.table.scan_and_read(key))?;
         self.judge(number, &found);
         Ok(())
     }
@@ -106,8 +134,8 @@ impl Lookups {
 
     #[inline]
     fn submit<'s>(&'s self, pending: &mut [Option<Pending<'s, ScanAndRead<'s>>>]) -> Result<bool> {
-        let number = self.next();
-        match self.session.submit(self.table.scan_and_read(&self.keys[number as usize])) {
+        let (key, number) = self.next();
+        match self.session.submit(self.table.scan_and_read(key)) {
             Ok(one) => {
                 let slot = one.slot();
                 self.asked.borrow_mut()[slot] = number;
@@ -130,23 +158,34 @@ impl Lookups {
         self.errors.set(self.errors.get() + u64::from(!is_right));
     }
 
-    /// The next key's number, in an order that no prefetcher guesses (Knuth's MMIX generator).
+    /// The next key and its number.
     #[inline]
-    fn next(&self) -> u64 {
-        let next = self
-            .random
-            .get()
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        self.random.set(next);
-        (next >> 33) % self.keys.len() as u64
+    fn next(&self) -> (&[u8; 16], u64) {
+        let at = self.next.get();
+        self.next.set(if at + 1 == self.keys.len() { 0 } else { at + 1 });
+        let key = &self.keys[at];
+        (key, number(key))
     }
+}
+
+/// The random number of this index (the finisher of Steele's SplitMix64).
+fn random(index: u64) -> u64 {
+    let mut mixed = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 fn key(number: u64) -> [u8; 16] {
     let mut key = *b"key:............";
     key[8..].copy_from_slice(&number.to_le_bytes());
     key
+}
+
+#[inline]
+fn number(key: &[u8; 16]) -> u64 {
+    let [_, _, _, _, _, _, _, _, number @ ..] = *key;
+    u64::from_le_bytes(number)
 }
 
 fn value(number: u64) -> [u8; VALUE_BYTES] {

@@ -8,20 +8,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nic_engine::ports::PortSettings;
 use nic_figures::cores;
 use nic_ports::ring::{RingConfig, RingPort};
 use nic_ports::{Burst, Port, Share};
 
-use super::wire::{Kind, Wire};
+use super::wire::{self, Kind, Wire};
 
 /// Bytes of the packet that asks for one lookup, and of the one that answers.
 pub(super) const BYTES: [usize; 2] = [108, 236];
-/// The first byte of a packet that ends a slice.
+/// What packets are made of: the first of a slice, those that are timed, the last.
+const BEGIN: u8 = 1;
+const TIMED: u8 = 2;
 const END: u8 = 0xff;
+/// How long the answer to the first packet may take before there is another.
+const FIRST_PATIENCE: Duration = Duration::from_millis(20);
+/// And how many of them there are.
+const FIRST_MAX: u32 = 50;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Looks in vain after which the clock is read.
-const LOOKS: u32 = 1 << 16;
+/// Looks in vain after which the port has a turn and the clock is read.
+const LOOKS: u32 = 1 << 12;
 
 /// One end, as the plainest calls see it.
 trait End: Send {
@@ -29,10 +34,13 @@ trait End: Send {
     fn send(&mut self, byte: u8, bytes: usize) -> Result<()>;
     /// The first byte of a packet, if one has come.
     fn receive(&mut self) -> Result<Option<u8>>;
+    /// What has to be done while nothing comes: devices without a kernel answer who asks for their
+    /// address.
+    fn idle(&mut self);
 }
 
 /// Both ends of one kind.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     near: Box<dyn End>,
     orders: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -40,8 +48,8 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) fn open(kind: Kind, core: usize) -> Result<Raw> {
-        let wire = Wire::new(kind)?;
+    pub(crate) fn open(kind: Kind, core: usize) -> Result<Raw> {
+        let pair = Wire::new(kind)?;
         let [near, far]: [Box<dyn End>; 2] = match kind {
             Kind::Udp => sockets()?,
             Kind::Ring => {
@@ -50,23 +58,14 @@ impl Raw {
                 ported(near, far)
             }
             Kind::Uring => {
-                use nic_ports::uring::{UringConfig, UringPort};
-                let port = |end: &PortSettings| UringPort::bind(UringConfig::new(end.address));
-                let [near, far] = &wire.ends;
-                ported(port(near)?, port(far)?)
+                let [near, far] = &pair.ends;
+                ported(wire::uring(near)?, wire::uring(far)?)
             }
             Kind::Xdp => {
-                use nic_ports::xdp::{XdpConfig, XdpPort};
-                let port = |end: &PortSettings| {
-                    XdpPort::open(&XdpConfig::new(
-                        end.device.as_deref().unwrap_or_default(),
-                        end.address,
-                    ))
-                };
-                let [near, far] = &wire.ends;
-                ported(port(near)?, port(far)?)
+                let [near, far] = &pair.ends;
+                ported(wire::xdp(near)?, wire::xdp(far)?)
             }
-            Kind::Vhost => vhost(&wire)?,
+            Kind::Vhost => vhost(&pair)?,
         };
         let (orders, ordered) = channel();
         let mut far = far;
@@ -78,29 +77,38 @@ impl Raw {
                 let _ = answer(far.as_mut());
             }
         })?;
-        Ok(Raw { near, orders: Some(orders), thread: Some(thread), _wire: wire })
+        Ok(Raw { near, orders: Some(orders), thread: Some(thread), _wire: pair })
     }
 
-    /// Wakes the other end.
-    pub(super) fn begin(&mut self) -> Result<()> {
+    /// Wakes the other end. Packets that come before it is awake, or before the port knows its
+    /// address, are lost: there are several, and answers that are late are passed over.
+    pub(crate) fn begin(&mut self) -> Result<()> {
         self.orders
             .as_ref()
             .and_then(|orders| orders.send(()).ok())
             .context("the echo has ended")?;
-        self.round_trip()
+        for _ in 0..FIRST_MAX {
+            self.near.send(BEGIN, BYTES[0])?;
+            if await_packet(self.near.as_mut(), FIRST_PATIENCE).is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("none of {FIRST_MAX} packets was answered");
     }
 
     /// There and back.
     #[inline]
-    pub(super) fn round_trip(&mut self) -> Result<()> {
-        self.near.send(1, BYTES[0])?;
-        await_packet(self.near.as_mut()).map(drop)
+    pub(crate) fn round_trip(&mut self) -> Result<()> {
+        self.near.send(TIMED, BYTES[0])?;
+        // Answers to what began the slice may be late.
+        while await_packet(self.near.as_mut(), PATIENCE)? != TIMED {}
+        Ok(())
     }
 
     /// Lets the other end block.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         self.near.send(END, BYTES[0])?;
-        await_packet(self.near.as_mut()).map(drop)
+        await_packet(self.near.as_mut(), PATIENCE).map(drop)
     }
 }
 
@@ -116,7 +124,7 @@ impl Drop for Raw {
 
 fn answer(far: &mut dyn End) -> Result<()> {
     loop {
-        let byte = await_packet(far)?;
+        let byte = await_packet(far, PATIENCE)?;
         far.send(byte, BYTES[1])?;
         if byte == END {
             return Ok(());
@@ -125,17 +133,18 @@ fn answer(far: &mut dyn End) -> Result<()> {
 }
 
 #[inline]
-fn await_packet(end: &mut dyn End) -> Result<u8> {
+fn await_packet(end: &mut dyn End, patience: Duration) -> Result<u8> {
     let (mut looks, mut begun) = (0_u32, None);
     loop {
         if let Some(byte) = end.receive()? {
             return Ok(byte);
         }
         looks += 1;
-        if looks.is_multiple_of(LOOKS)
-            && begun.get_or_insert_with(Instant::now).elapsed() > PATIENCE
-        {
-            bail!("no packet came for {PATIENCE:?}");
+        if looks.is_multiple_of(LOOKS) {
+            end.idle();
+            if begun.get_or_insert_with(Instant::now).elapsed() > patience {
+                bail!("no packet came for {patience:?}");
+            }
         }
         std::hint::spin_loop();
     }
@@ -176,6 +185,8 @@ impl End for Datagrams {
             Err(error) => Err(error.into()),
         }
     }
+
+    fn idle(&mut self) {}
 }
 
 /// A port, by its own calls.
@@ -220,24 +231,19 @@ impl<P: Port + Send> End for Ported<P> {
         self.port.release_burst(&mut self.burst);
         Ok(byte)
     }
+
+    fn idle(&mut self) {
+        self.port.transmit();
+    }
 }
 
 #[cfg(feature = "dpdk")]
-fn vhost(wire: &Wire) -> Result<[Box<dyn End>; 2]> {
-    use nic_ports::PoolConfig;
-    use nic_ports::dpdk::{DpdkConfig, DpdkDevice};
-    let eal = nic_engine::ports::eal(&wire.ends[0].eal)?;
-    let port = |end: &PortSettings| -> Result<_> {
-        let device = end.device.as_deref().unwrap_or_default();
-        let mut config = DpdkConfig::new(device, end.address, 24);
-        // One packet is on its way at a time, and the engines' devices want memory as well.
-        config.pool = PoolConfig::with_frames(256);
-        DpdkDevice::open(&eal, &config, 1)?.pop().context("one queue was asked for")
-    };
-    let [near, far] = &wire.ends;
-    // The side that listens comes first.
-    let far = port(far)?;
-    Ok(ported(port(near)?, far))
+fn vhost(pair: &Wire) -> Result<[Box<dyn End>; 2]> {
+    // One packet is on its way at a time, and the engines' devices want memory as well.
+    const FRAMES: u32 = 256;
+    let [near, far] = &pair.ends;
+    let far = wire::vhost(far, FRAMES)?;
+    Ok(ported(wire::vhost(near, FRAMES)?, far))
 }
 
 #[cfg(not(feature = "dpdk"))]

@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nic_engine::ports::{PortKind, PortSettings};
+use nic_ports::uring::{UringConfig, UringPort};
+use nic_ports::xdp::{XdpConfig, XdpPort};
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::network;
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
     Udp,
     Uring,
     Ring,
@@ -86,4 +89,27 @@ impl Wire {
         }
         Ok(Wire { ends, _folder: kept })
     }
+}
+
+/// A port over io_uring.
+pub(super) fn uring(end: &PortSettings) -> Result<UringPort> {
+    Ok(UringPort::bind(UringConfig::new(end.address))?)
+}
+
+/// A port over AF_XDP.
+pub(super) fn xdp(end: &PortSettings) -> Result<XdpPort> {
+    let device = end.device.as_deref().context("a cable has devices")?;
+    Ok(XdpPort::open(&XdpConfig::new(device, end.address))?)
+}
+
+/// A port over DPDK, with a pool of so many frames. The side that listens comes first.
+#[cfg(feature = "dpdk")]
+pub(super) fn vhost(end: &PortSettings, frames: u32) -> Result<nic_ports::dpdk::DpdkPort> {
+    use nic_ports::PoolConfig;
+    use nic_ports::dpdk::{DpdkConfig, DpdkDevice};
+    let eal = nic_engine::ports::eal(&end.eal)?;
+    let device = end.device.as_deref().context("this kind has devices")?;
+    let mut config = DpdkConfig::new(device, end.address, 24);
+    config.pool = PoolConfig::with_frames(frames);
+    DpdkDevice::open(&eal, &config, 1)?.pop().context("one queue was asked for")
 }

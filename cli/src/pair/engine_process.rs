@@ -53,11 +53,18 @@ pub fn run() -> Result<()> {
     }
     match start(&order, descriptors.into_iter().next()) {
         Ok(daemon) => {
-            link.send(&EngineReply::Ready, &[])?;
+            if link.send(&EngineReply::Ready, &[]).is_err() {
+                // Who started it has ended meanwhile, and has said why.
+                return Ok(());
+            }
             let lifeline = link.as_fd().try_clone_to_owned()?;
             Ok(daemon.serve(None, applications, &lifeline)?)
         }
-        Err(error) => link.send(&EngineReply::Failed { reason: format!("{error:#}") }, &[]),
+        Err(error) => {
+            // As above.
+            let _ = link.send(&EngineReply::Failed { reason: format!("{error:#}") }, &[]);
+            Ok(())
+        }
     }
 }
 

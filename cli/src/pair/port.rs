@@ -39,7 +39,20 @@ impl PairPort {
     /// For command lines.
     pub fn parser() -> impl TypedValueParser<Value = PairPort> {
         let kinds = PortKind::ALL.into_iter().map(PortKind::name);
-        PossibleValuesParser::new(kinds.chain([RING])).try_map(|name| name.parse::<PairPort>())
+        PossibleValuesParser::new(kinds.chain([RING]))
+            .try_map(|name| name.parse::<PairPort>()?.without_device())
+    }
+
+    /// This port, if two engines can have it that know of no device.
+    fn without_device(self) -> Result<Self, String> {
+        match self {
+            PairPort::Kind(PortKind::Xdp | PortKind::Dpdk) => Err(format!(
+                "port {self} drives a device, and each engine needs one of its own: start `nic \
+                 serve --config FILE` at each with its [port] table (docs/ports.md), then `nic \
+                 bench target` beside one and `nic bench run --ticket` beside the other"
+            )),
+            port => Ok(port),
+        }
     }
 }
 
@@ -151,5 +164,16 @@ mod tests {
         }
         assert_eq!("ring".parse(), Ok(PairPort::Ring));
         assert!("rign".parse::<PairPort>().unwrap_err().contains("rign"));
+    }
+
+    #[test]
+    fn ports_that_need_a_device_say_how_they_are_measured() {
+        for (name, is_possible) in
+            [("udp", true), ("uring", true), ("ring", true), ("xdp", false), ("dpdk", false)]
+        {
+            let port = name.parse::<PairPort>().unwrap().without_device();
+            assert_eq!(port.is_ok(), is_possible, "{name}");
+            assert!(port.err().is_none_or(|said| said.contains("nic bench target")));
+        }
     }
 }

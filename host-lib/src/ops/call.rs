@@ -1,6 +1,8 @@
 //! CALL: a request of one packet to a service of the application that owns a region.
 
 use nic_wire::KernelId;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U16;
 
 use super::Bytes;
 use crate::error::OpError;
@@ -10,7 +12,7 @@ use crate::operation::{Ask, Facts, Operation, Reply};
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     remote: u16,
-    service: u16,
+    service: U16,
     request: &'a [u8],
     answer_capacity: u32,
 }
@@ -18,7 +20,7 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     #[inline]
     pub(crate) fn new(remote: u16, service: u16, request: &'a [u8], answer_capacity: u32) -> Self {
-        Call { remote, service, request, answer_capacity }
+        Call { remote, service: service.into(), request, answer_capacity }
     }
 }
 
@@ -27,7 +29,7 @@ impl Operation for Call<'_> {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::CALL, self.remote, &self.service.to_le_bytes())
+        Ask::new(KernelId::CALL, self.remote, self.service.as_bytes())
             .payload(self.request)
             .reply(self.answer_capacity)
     }

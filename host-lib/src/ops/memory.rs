@@ -2,6 +2,7 @@
 
 use nic_kernels::{compare_swap, fetch_add, read, write};
 use nic_wire::KernelId;
+use zerocopy::IntoBytes;
 
 use crate::error::OpError;
 use crate::operation::{Ask, Facts, Operation, Reply};
@@ -75,7 +76,7 @@ impl Operation for Read {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::READ, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::READ, self.remote, self.arguments.as_bytes())
             .reply(self.arguments.length.get())
     }
 
@@ -97,7 +98,7 @@ impl Operation for Write<'_> {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::WRITE, self.remote, &self.arguments.encode()).payload(self.bytes)
+        Ask::new(KernelId::WRITE, self.remote, self.arguments.as_bytes()).payload(self.bytes)
     }
 
     #[inline]
@@ -119,7 +120,7 @@ impl Operation for CompareSwap {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::COMPARE_SWAP, self.remote, &self.arguments.encode()).reply(8)
+        Ask::new(KernelId::COMPARE_SWAP, self.remote, self.arguments.as_bytes()).reply(8)
     }
 
     #[inline]
@@ -140,7 +141,7 @@ impl Operation for FetchAdd {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::FETCH_ADD, self.remote, &self.arguments.encode()).reply(8)
+        Ask::new(KernelId::FETCH_ADD, self.remote, self.arguments.as_bytes()).reply(8)
     }
 
     #[inline]

@@ -2,9 +2,21 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod chain;
+mod consistent_read;
+mod indirect_read;
 mod log;
 mod memory;
+mod prism;
+mod scan;
+mod traverse;
 
 pub use call::Call;
+pub use chain::{Appended, ChainAppend, ChainEnd, ChainEntry, ChainRead};
+pub use consistent_read::ConsistentRead;
+pub use indirect_read::{IndirectRead, Lookups};
 pub use log::{Append, Fetch, Fetched};
 pub use memory::{Bytes, CompareSwap, FetchAdd, Read, Write};
+pub use prism::{Prism, PrismDone};
+pub use scan::{Scan, Scanned};
+pub use traverse::{Match, Traversal, Traverse};

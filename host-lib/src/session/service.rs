@@ -1,5 +1,7 @@
 //! Calls: an application answers requests of one packet that come to one of its services.
 
+use std::time::Duration;
+
 use nic_wire::control::ControlRequest;
 use nic_wire::session::{ANSWER, AnswerArguments, Command, CommandFlags, Receive};
 use nic_wire::{Status, session};
@@ -19,12 +21,28 @@ pub struct ServeError;
 pub struct Answer<'a> {
     bytes: &'a mut [u8],
     length: usize,
+    budget: Duration,
 }
 
 impl Answer<'_> {
     /// How many more bytes fit: what the caller has a place for, and the receive buffer's length.
     pub fn room(&self) -> usize {
         self.bytes.len() - self.length
+    }
+
+    /// How long the caller still waited when its call arrived here.
+    pub fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// Has the rest of the place filled; the writer says with how much.
+    pub(crate) fn fill(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Result<(), ServeError> {
+        let written = write(&mut self.bytes[self.length..]).ok_or(ServeError)?;
+        self.length += written;
+        Ok(())
     }
 
     /// Adds bytes, all or none.
@@ -94,7 +112,8 @@ impl Session {
         let is_read =
             request.get_mut(..length).is_some_and(|into| state.buffers.read(at, into).is_ok());
         let capacity = state.scratch.len().min(receive.answer_capacity.get() as usize);
-        let mut answer = Answer { bytes: &mut state.scratch[..capacity], length: 0 };
+        let budget = Duration::from_micros(receive.budget_us.get().into());
+        let mut answer = Answer { bytes: &mut state.scratch[..capacity], length: 0, budget };
         let outcome = match is_read {
             true => handler(receive.service.get(), &request[..length], &mut answer),
             false => Err(ServeError),

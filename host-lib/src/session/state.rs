@@ -7,8 +7,10 @@ use nic_engine::engine::OP_BYTES_MAX;
 use nic_shm::{
     Arena, BlockSizes, Consumer, LeaseArena, Producer, RacyMem, RingLayout, SharedMemory,
 };
-use nic_wire::session::{Command, CommandFlags, Completion, Geometry, Receive};
-use nic_wire::{Fate, KernelId, Status};
+use nic_wire::session::{
+    Command, CommandFlags, Completion, Geometry, INLINE_ARGUMENT_BYTES, Receive,
+};
+use nic_wire::{Fate, Status};
 use zerocopy::FromZeros;
 
 use super::slots::{Slot, Slots, Stage, Token};
@@ -38,8 +40,10 @@ pub(super) struct State {
     pub(super) is_lost: bool,
 }
 
-/// Where the parts of an op lie in its piece of the arena: a note, then the payload, then the reply.
+/// Where the parts of an op lie in its piece of the arena: a note, arguments that do not fit the
+/// command, then the payload, then the reply.
 struct Extent {
+    arguments_start: u32,
     payload_start: u32,
     reply_start: u32,
     needed: u32,
@@ -126,7 +130,7 @@ impl State {
         reported: bool,
     ) -> Result<bool, OpError> {
         let ask = op.operation.ask();
-        let Extent { payload_start, reply_start, needed } = self.extent(&ask)?;
+        let Extent { arguments_start, payload_start, reply_start, needed } = self.extent(&ask)?;
         let note_length = ask.note.len() as u32;
         let Some(mut lease) = self.arena.lease(needed) else { return Ok(false) };
         let fits = "a lease is as long as was asked for";
@@ -142,13 +146,19 @@ impl State {
         command.remote = ask.remote.into();
         command.stream = op.stream.into();
         command.flags = if op.fence { CommandFlags::FENCE.bits() } else { 0 };
-        command.argument_length = ask.argument_length;
+        command.argument_length = ask.arguments.len() as u8;
         command.payload_offset = (lease.offset() + payload_start).into();
         command.payload_length = (ask.payload.len() as u32).into();
         command.reply_offset = (lease.offset() + reply_start).into();
         command.reply_capacity = ask.reply_capacity.into();
         command.budget_us = budget_us(op.deadline).into();
-        command.arguments = ask.arguments;
+        match command.arguments.get_mut(..ask.arguments.len()) {
+            Some(place) => place.copy_from_slice(ask.arguments),
+            None => {
+                command.set_arguments_offset(lease.offset() + arguments_start);
+                lease.write(arguments_start, ask.arguments).expect(fits);
+            }
+        }
         if !self.stage(&command) {
             return Ok(false);
         }
@@ -176,14 +186,17 @@ impl State {
         within(OpPart::Reply, reply, OP_BYTES_MAX.into())?;
         let most = u64::from(self.arena.lease_len_max());
         within(OpPart::Piece, note.saturating_add(payload), most)?;
-        let payload_start = note.next_multiple_of(8);
+        let arguments_start = note.next_multiple_of(8);
+        let long =
+            if ask.arguments.len() > INLINE_ARGUMENT_BYTES { ask.arguments.len() } else { 0 };
+        let payload_start = (arguments_start + long as u64).next_multiple_of(8);
         let reply_start = (payload_start + payload).next_multiple_of(16);
         let needed = (reply_start + reply).max(1);
         within(OpPart::Piece, needed, most)?;
         // No lease is longer than 4 GiB.
-        let [payload_start, reply_start, needed] =
-            [payload_start, reply_start, needed].map(|bytes| bytes as u32);
-        Ok(Extent { payload_start, reply_start, needed })
+        let [arguments_start, payload_start, reply_start, needed] =
+            [arguments_start, payload_start, reply_start, needed].map(|bytes| bytes as u32);
+        Ok(Extent { arguments_start, payload_start, reply_start, needed })
     }
 
     /// Whether a session that was full just now need not stay so if the caller does nothing: an op
@@ -330,10 +343,8 @@ impl State {
         self.is_lost = true;
         for token in self.slots.out() {
             let mut completion = Completion::new_zeroed();
-            let reads_only = |slot: &Slot| {
-                matches!(slot.command.kernel(), KernelId::READ | KernelId::SCAN_AND_READ)
-            };
-            let is_safe = self.slots.get(token).is_some_and(|slot| reads_only(slot));
+            let only_reads = |slot: &Slot| slot.command.kernel().only_reads();
+            let is_safe = self.slots.get(token).is_some_and(|slot| only_reads(slot));
             let fate = if is_safe { Fate::NotExecuted } else { Fate::Unknown };
             completion.token = token.into();
             completion.status = Status::EngineLost.code().into();

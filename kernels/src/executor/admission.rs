@@ -3,6 +3,7 @@
 use nic_wire::{Fate, Status, Time};
 
 use super::advance::must_end;
+use super::apart::Apart;
 use super::slot::{HOLDS, ORPHANED, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
@@ -21,9 +22,22 @@ struct Start<'a, K, M: Memory> {
 impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     type Output = Result<After, Status>;
 
-    /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn chosen<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        if K::IS_COMMON { self.begin(wrap) } else { self.begin_apart(wrap) }
+    }
+}
+
+impl<S, M: Memory> Start<'_, S, M> {
+    /// The same, for what is not worth code of its own where ops are started.
+    #[inline(never)]
+    fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
+        self.begin(wrap)
+    }
+
+    /// The first step of an op; an error if it was its last and failed.
+    #[inline(always)]
+    fn begin<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
         let call = Call {
             arguments: invocation.arguments,
@@ -38,7 +52,7 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
         if after != After::Over {
             slot.kernel = Some(wrap(kernel));
         } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
-            op.drop_ranges(turn.memory);
+            op.drop_own_ranges(turn.memory);
             op.state = State::Free;
             return Err(op.end.status);
         }
@@ -64,15 +78,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(Status::Expired);
         }
         let index = *self.free.last().ok_or(Status::Busy)?;
-        let Executor { slots, limits, cost, held, waiters, .. } = self;
+        let Executor { slots, apart, limits, cost, .. } = self;
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
-        let turn = Turn { memory, limits, cost, held, waiters, now, index };
+        let facilities = &mut apart.facilities;
+        let turn = Turn { memory, facilities, limits, cost, now, index };
         let start = Start { slot, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
         match after {
             After::Park => self.park(index),
+            After::Split => self.await_strands(index),
             _ => self.ready.push(index),
         }
         Ok(id)
@@ -84,7 +100,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub fn free(&mut self, slot: SlotId, memory: &mut M) {
         let Some(Slot { op: found, .. }) = self.slots.get_mut(slot.index as usize) else { return };
         if found.generation == slot.generation && matches!(found.state, State::Reported) {
-            found.drop_ranges(memory);
+            found.drop_ranges(memory, &mut self.apart);
             found.vacate();
             self.free.push(slot.index);
         } else {
@@ -104,10 +120,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Fate::Unknown;
         }
         let found = &mut self.slots[slot.index as usize].op;
+        found.drop_ranges(memory, &mut self.apart);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
-        found.drop_ranges(memory);
         if found.marks & (HOLDS | TAPS) != 0 {
-            self.held.give_back(found.payload.held);
+            self.apart.facilities.held.give_back(found.payload.held);
             found.marks = 0;
         }
         match found.state {
@@ -125,8 +141,20 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             State::Holding | State::Awaiting => {
                 found.vacate();
-                self.waiters.remove(slot.index);
+                self.apart.facilities.waiters.remove(slot.index);
                 self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Waiting => {
+                found.vacate();
+                self.apart.strands.forget(slot.index);
+                self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Split => {
+                found.vacate();
                 self.free.push(slot.index);
                 stopped
             }
@@ -137,7 +165,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             State::Fetching(pending) | State::Placing(pending) | State::Looking(pending) => {
                 memory.abandon(&pending);
-                self.waiters.remove(slot.index);
+                self.apart.facilities.waiters.remove(slot.index);
                 found.state = State::Cancelled;
                 stopped
             }
@@ -172,12 +200,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn close(&mut self, index: u32, memory: &mut M) -> bool {
         let op = &mut self.slots[index as usize].op;
         if op.marks & (HOLDS | TAPS) != 0 {
-            self.held.give_back(op.payload.held);
+            self.apart.facilities.held.give_back(op.payload.held);
         }
         let is_orphan = op.marks & ORPHANED != 0;
         op.marks = 0;
         if is_orphan {
-            op.drop_ranges(memory);
+            op.drop_ranges(memory, &mut self.apart);
             op.vacate();
             self.free.push(index);
         }
@@ -195,13 +223,15 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 continue;
             }
             match op.state {
-                State::Finished | State::Reported => op.drop_ranges(memory),
+                State::Finished | State::Reported => op.drop_ranges(memory, &mut self.apart),
                 // The table of slots is shorter than a u32 reaches.
-                State::Payload(_) | State::Holding | State::Awaiting => {
+                State::Payload(_) | State::Holding | State::Awaiting | State::Waiting => {
                     self.end_parked(index as u32, memory, Status::Revoked);
                 }
                 _ => {}
             }
         }
+        let Apart { strands, facilities } = &mut self.apart;
+        strands.release_revoked(&mut facilities.long_buffers, memory);
     }
 }

@@ -1,7 +1,10 @@
 //! The rounds.
 
-use nic_wire::{Status, Time};
+use alloc::vec::Vec;
 
+use nic_wire::{Fate, Status, Time};
+
+use super::apart::Apart;
 use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
 use super::{Budget, Executor, Finish, Progress, SlotId};
@@ -40,6 +43,7 @@ pub struct Ended<'a, M: Memory> {
     pub finish: Finish,
     op: &'a Op<M::Pending>,
     memory: &'a M,
+    apart: &'a Apart<M::Pending>,
 }
 
 /// What has become of the reply of an op that is over.
@@ -58,7 +62,7 @@ impl<M: Memory> Ended<'_, M> {
     /// As there.
     #[inline(always)]
     pub fn copy_reply(&self, offset: u32, into: &mut [u8]) -> Result<(), Status> {
-        self.op.copy_reply(self.memory, offset, into)
+        self.op.copy_reply(self.memory, self.apart, offset, into)
     }
 }
 
@@ -100,16 +104,16 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 let index = self.ready[next];
                 next += 1;
                 let slot = &mut self.slots[index as usize];
+                let Slot { op, kernel } = &mut *slot;
                 let turn = Turn {
                     memory,
+                    facilities: &mut self.apart.facilities,
                     limits: &self.limits,
                     cost: &mut self.cost,
-                    held: &mut self.held,
-                    waiters: &mut self.waiters,
                     now,
                     index,
                 };
-                let after = slot.advance(turn, &mut self.scratch);
+                let after = op.advance(kernel, turn, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
@@ -122,11 +126,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                         }
                         let slot = &mut self.slots[index as usize];
                         count += 1;
-                        if slot.report(index, memory, answer) == Answer::Made {
+                        if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
                             self.free.push(index);
                         }
                     }
                     After::Park => self.park(index),
+                    After::Split => self.await_strands(index),
                     After::Gone => {
                         slot.op.vacate();
                         self.free.push(index);
@@ -134,34 +139,38 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 }
                 is_spent = self.cost >= budget.cost;
             }
-            self.close_round(next, kept);
-            if self.waiters.has_woken() {
+            close_round(&mut self.ready, next, kept);
+            if !self.apart.strands.is_empty() {
+                moved |= self.advance_strands(memory, now, budget);
+                is_spent |= self.cost >= budget.cost;
+            }
+            if self.apart.facilities.waiters.has_woken() {
                 self.rouse_woken(memory);
             }
-            if !moved || is_spent || self.ready.is_empty() {
+            if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
                 break;
             }
         }
         Progress {
             finished: count,
-            ready: self.ready.len() as u32,
+            ready: self.ready() as u32,
             waiting: self.parked.len() as u32,
             cost: core::mem::take(&mut self.cost),
         }
     }
+}
 
-    /// Of the queue's first `next` ops `kept` go on, and stand at its start. Those that have not
-    /// had their turn in this round are the first in the next one.
-    #[inline]
-    fn close_round(&mut self, next: usize, kept: usize) {
-        let left = self.ready.len() - next;
-        if left > 0 {
-            self.ready.copy_within(next.., kept);
-        }
-        self.ready.truncate(kept + left);
-        if left > 0 {
-            self.ready.rotate_left(kept);
-        }
+/// Of a queue's first `next` ops `kept` go on, and stand at its start. Those that have not had
+/// their turn in this round are the first in the next one.
+#[inline]
+pub(super) fn close_round<T: Copy>(queue: &mut Vec<T>, next: usize, kept: usize) {
+    let left = queue.len() - next;
+    if left > 0 {
+        queue.copy_within(next.., kept);
+    }
+    queue.truncate(kept + left);
+    if left > 0 {
+        queue.rotate_left(kept);
     }
 }
 
@@ -172,34 +181,62 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
         &mut self,
         index: u32,
         memory: &mut M,
+        apart: &mut Apart<P>,
         answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
     ) -> Answer {
         let op = &mut self.op;
         op.state = State::Reported;
         if op.end.reply_length == 0 {
             // Nothing of a failed op's reply is sent.
-            op.drop_ranges(memory);
+            op.drop_ranges(memory, apart);
+            if !matches!(op.end.status, Status::Ok | Status::Continues) {
+                self.ask_fate();
+            }
         }
+        let op = &mut self.op;
         let slot = SlotId { index, generation: op.generation };
         let (owner, finish) = (op.owner, op.end);
-        let answered = answer(Ended { slot, owner, finish, op, memory });
+        let answered = answer(Ended { slot, owner, finish, op, memory, apart });
         if answered == Answer::Made {
-            op.drop_ranges(memory);
+            op.drop_ranges(memory, apart);
             op.vacate();
         }
         answered
     }
+
+    /// A kernel may know more of a failed op's effect than that memory was changed.
+    #[cold]
+    fn ask_fate(&mut self) {
+        let ask = AskFate { placed: self.op.payload.received > 0 };
+        if let Some(fate) = self.kernel.as_mut().and_then(|kernel| kernel.visit(ask)) {
+            self.op.end.fate = fate;
+        }
+    }
 }
 
-impl<K: KernelSet, P: Copy> Slot<K, P> {
+/// Asks a kernel for the fate of its op.
+struct AskFate {
+    placed: bool,
+}
+
+impl Visit for AskFate {
+    type Output = Option<Fate>;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> Option<Fate> {
+        kernel.fate(self.placed)
+    }
+}
+
+impl<P: Copy> Op<P> {
     /// The same for what only few kernels ask for.
     #[inline(never)]
-    fn advance_rare<M: Memory<Pending = P>>(
+    fn advance_rare<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
+        kernel: &mut Option<K>,
         mut turn: Turn<'_, M>,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
-        let Slot { op, kernel } = self;
+        let op = self;
         let must_end = must_end(kernel);
         let is_late = turn.now >= op.deadline && !must_end;
         let event = match op.state {
@@ -216,7 +253,7 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
             State::Refused(status) => Event::Refused(status),
             State::Placing(pending) | State::Looking(pending) if is_late => {
                 turn.memory.abandon(&pending);
-                turn.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(turn.index);
                 return op.finish(Status::Expired, false);
             }
             State::Placing(pending) => match op.place_next(&pending, &mut turn) {
@@ -230,20 +267,21 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
             },
             _ => unreachable!("an op in the queue that has nothing to do there"),
         };
-        if matches!(event, Event::Written | Event::Payload) && !turn.waiters.is_empty() {
-            turn.waiters.wake(&op.target);
+        if matches!(event, Event::Written | Event::Payload) && !turn.facilities.waiters.is_empty() {
+            turn.facilities.waiters.wake(&op.target);
         }
         kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
     }
 
     /// Asks the op's memory, and steps its kernel with the answer.
     #[inline(always)]
-    pub(super) fn advance<M: Memory<Pending = P>>(
+    pub(super) fn advance<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
+        kernel: &mut Option<K>,
         turn: Turn<'_, M>,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
-        let Slot { op, kernel } = self;
+        let op = self;
         let event = match &op.state {
             State::Fetching(pending) if turn.now < op.deadline || must_end(kernel) => {
                 match turn.memory.poll(pending, &mut scratch[..]) {
@@ -268,13 +306,13 @@ impl<K: KernelSet, P: Copy> Slot<K, P> {
                 return op.finish(Status::Expired, false);
             }
             State::Cancelled => return After::Gone,
-            _ => return self.advance_rare(turn, scratch),
+            _ => return op.advance_rare(kernel, turn, scratch),
         };
         if event != Event::Payload {
             op.changed = true;
         }
-        if !turn.waiters.is_empty() {
-            turn.waiters.wake(&op.target);
+        if !turn.facilities.waiters.is_empty() {
+            turn.facilities.waiters.wake(&op.target);
         }
         kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
     }

@@ -117,14 +117,14 @@ impl<P: Copy> Op<P> {
     /// The kernel wants the payload held.
     #[cold]
     pub(super) fn hold_payload<M: Memory<Pending = P>>(&mut self, turn: &mut Turn<'_, M>) -> After {
-        if self.marks & HOLDS != 0 || self.payload.received != 0 {
+        if turn.is_strand() || self.marks & HOLDS != 0 || self.payload.received != 0 {
             return self.finish(Status::Unsupported, true);
         }
         // Better now than when something has been reserved for it.
         if let Err(error) = turn.memory.permit(self.grant(), Access::WRITE) {
             return self.finish(error.status(), false);
         }
-        let Some(chain) = turn.held.take(self.payload.length) else {
+        let Some(chain) = turn.facilities.held.take(self.payload.length) else {
             return self.finish(Status::Busy, false);
         };
         self.payload.held = chain;
@@ -144,20 +144,20 @@ impl<P: Copy> Op<P> {
         extent: Extent,
         turn: &mut Turn<'_, M>,
     ) -> After {
-        if self.marks & (HOLDS | TAPS) != 0 {
+        if turn.is_strand() || self.marks & (HOLDS | TAPS) != 0 {
             return self.finish(Status::Unsupported, true);
         }
         let after = self.await_payload(turn.memory, extent);
         if after == After::Over {
             return after;
         }
-        let Some(mut chain) = turn.held.take(PRIVATE_BYTES as u32) else {
+        let Some(mut chain) = turn.facilities.held.take(PRIVATE_BYTES as u32) else {
             if let State::Payload(pending) = self.state {
                 turn.memory.abandon(&pending);
             }
             return self.finish(Status::Busy, false);
         };
-        turn.held.at(&mut chain, 0).fill(0);
+        turn.facilities.held.at(&mut chain, 0).fill(0);
         self.payload.held = chain;
         self.marks |= TAPS;
         after
@@ -175,7 +175,7 @@ impl<P: Copy> Op<P> {
             return None;
         }
         let (start, length) = (offset as usize, length as usize);
-        let private = turn.held.at(&mut self.payload.held, 0);
+        let private = turn.facilities.held.at(&mut self.payload.held, 0);
         let part = private.get(start..start.checked_add(length)?)?;
         let copy = scratch.get_mut(..length)?;
         copy.copy_from_slice(part);
@@ -213,7 +213,7 @@ impl<P: Copy> Op<P> {
         let mut last = offset == length;
         let mut placed = Ok(());
         if !last {
-            let block = turn.held.at(&mut self.payload.held, offset);
+            let block = turn.facilities.held.at(&mut self.payload.held, offset);
             let count = block.len().min((length - offset) as usize);
             *turn.cost += 1 + (count >> 6) as u64;
             self.payload.placed += count as u32;
@@ -290,7 +290,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(PayloadError::Refused(error.status()));
         }
         self.cost += part.len() as u64 >> 6;
-        self.held.keep(&mut op.payload.held, offset, part);
+        self.apart.facilities.held.keep(&mut op.payload.held, offset, part);
         op.payload.received = total as u32;
         if total == length as usize {
             op.state = State::PayloadHeld;
@@ -327,7 +327,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         memory: &mut M,
     ) -> Result<(), PayloadError> {
         let Slot { op, kernel } = &mut self.slots[index as usize];
-        let private = self.held.at(&mut op.payload.held, 0);
+        let private = self.apart.facilities.held.at(&mut op.payload.held, 0);
         let tap = Tap { offset, part, private: &mut private[..PRIVATE_BYTES] };
         let Some(Err(refused)) = kernel.as_mut().map(|kernel| kernel.visit(tap)) else {
             return Ok(());

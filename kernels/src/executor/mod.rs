@@ -13,16 +13,20 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! Some kernels want more: the payload in memory of the executor's own until it is whole
-//! (`held.rs`), or to wait until a word of memory changes (`waiting.rs`).
+//! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
+//! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
+//! a word of memory changes ([`waiting`]).
 
 mod admission;
 mod advance;
+mod apart;
 mod held;
+mod long_buffers;
 mod payload;
 mod reply;
 mod slot;
 mod step;
+mod strands;
 mod waiting;
 
 use alloc::boxed::Box;
@@ -34,10 +38,11 @@ use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
 use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
-use held::Held;
+use apart::Apart;
 pub use payload::PayloadError;
 use slot::{Op, Slot, State};
-use waiting::Waiters;
+use strands::STRAND_SLOTS;
+pub use strands::{STRANDS_MAX, StrandHeader, Strands};
 
 /// What one op may use, whatever its kernel.
 #[derive(Clone, Copy, Debug)]
@@ -80,14 +85,14 @@ impl Default for Budget {
     }
 }
 
-/// What one call of [`Executor::run`] did.
+/// What one call of [`Executor::run`] did. Strands count as ops here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Ops that were reported as finished.
     pub finished: u32,
     /// Ops that could go on at once, with more budget or when their memory answers.
     pub ready: u32,
-    /// Ops that wait for payload, or for a word to change.
+    /// Ops that wait for payload, for slots for their strands, or for a word to change.
     pub waiting: u32,
     /// Cost since the end of the last run, as [`Budget::cost`] counts it.
     pub cost: u64,
@@ -148,12 +153,15 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
-    /// Ops that wait for payload, or for a word to change; each slot knows its place here.
+    /// Ops that wait for payload, for strands or for a word to change; each slot knows its place
+    /// here.
     parked: Vec<u32>,
     /// No parked op has to be seen to earlier.
     parked_deadline: Time,
-    held: Held,
-    waiters: Waiters,
+    /// What few ops need.
+    apart: Apart<M::Pending>,
+    /// Of the strands there.
+    strand_kernels: Vec<Option<K>>,
     /// Where private copies are made; their contents mean nothing between steps.
     scratch: Box<[u8; FETCH_BYTES_MAX]>,
     limits: Limits,
@@ -168,6 +176,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let count = capacity as usize;
         let mut slots = Vec::new();
         slots.resize_with(count, Slot::empty);
+        let mut strand_kernels = Vec::new();
+        strand_kernels.resize_with(STRAND_SLOTS, || None);
         Executor {
             slots,
             // The lowest slots are taken first and again: they stay in the cache.
@@ -175,8 +185,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
-            held: Held::new(limits.held_bytes),
-            waiters: Waiters::with_capacity(count),
+            apart: Apart::new(count, &limits),
+            strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
             cost: 0,
@@ -192,18 +202,18 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Whether no op has a slot.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.free.len() == self.slots.len() && !self.apart.strands.are_ready()
     }
 
-    /// How many ops [`run`](Self::run) would advance now.
+    /// How many ops and strands [`run`](Self::run) would advance now.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len()
+        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split())
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
-    /// that waits for payload passes, or a word is to be looked at again. Perhaps earlier than that,
-    /// never later.
+    /// that waits for payload or for strands passes, or a word is to be looked at again. Perhaps
+    /// earlier than that, never later.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.parked_deadline

@@ -103,16 +103,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Advances an op whose kernel fetches something before it says where its payload goes.
     #[cold]
     fn seek_place(&mut self, index: u32, memory: &mut M) -> Result<(), PayloadError> {
-        let Executor { slots, scratch, limits, cost, held, waiters, .. } = self;
+        let Executor { slots, scratch, apart, limits, cost, .. } = self;
         let Slot { op, .. } = &slots[index as usize];
         if op.payload.received == op.payload.length {
             return Err(PayloadError::Over);
         }
         for _ in 0..SEEK_STEPS_MAX {
             // Its deadline can wait for the next round.
-            let slot = &mut slots[index as usize];
-            let turn = Turn { memory, limits, cost, held, waiters, now: Time::ZERO, index };
-            match slot.advance(turn, scratch) {
+            let Slot { op, kernel } = &mut slots[index as usize];
+            let facilities = &mut apart.facilities;
+            let turn = Turn { memory, facilities, limits, cost, now: Time::ZERO, index };
+            match op.advance(kernel, turn, scratch) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);
@@ -120,18 +121,24 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     return Ok(());
                 }
                 After::Over => return Err(PayloadError::Over),
-                After::NotYet | After::Gone => break,
+                After::NotYet | After::Gone | After::Split => break,
             }
         }
         let op = &mut slots[index as usize].op;
-        if let State::Fetching(pending) = &op.state {
-            memory.abandon(pending);
+        match &op.state {
+            State::Fetching(pending) => memory.abandon(pending),
+            State::Looking(pending) => {
+                memory.abandon(pending);
+                apart.facilities.waiters.remove(index);
+            }
+            _ => {}
         }
         op.finish(Status::Busy, false);
         Err(PayloadError::Refused(Status::Busy))
     }
 
-    /// Takes an op out of the rounds until its payload is whole, or a word has changed.
+    /// Takes an op out of the rounds until its payload is whole, its strands begin, or a word has
+    /// changed.
     #[inline]
     pub(super) fn park(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize].op;
@@ -171,15 +178,18 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.parked_deadline = earliest;
     }
 
-    /// Ends a parked op: its payload is not whole, or the word did not change.
+    /// Ends a parked op: its payload is not whole, its strands have not begun, or the word did not
+    /// change.
     #[cold]
     pub(super) fn end_parked(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize].op;
-        if let State::Payload(pending) = slot.state {
-            memory.abandon(&pending);
+        match slot.state {
+            State::Payload(pending) => memory.abandon(&pending),
+            State::Awaiting => self.apart.facilities.waiters.remove(index),
+            State::Waiting => self.apart.strands.forget(index),
+            _ => {}
         }
         slot.finish(status, false);
-        self.waiters.remove(index);
         self.unpark(index);
         self.ready.push(index);
     }

@@ -2,7 +2,8 @@
 
 use nic_wire::Status;
 
-use super::slot::{Op, State};
+use super::apart::Apart;
+use super::slot::{KEPT, Op, State};
 use super::{Executor, SlotId};
 use crate::memory::Memory;
 use crate::set::KernelSet;
@@ -35,7 +36,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     ) -> Result<(), Status> {
         match self.find(slot) {
             Some(found) if matches!(found.state, State::Finished | State::Reported) => {
-                found.copy_reply(memory, offset, into)
+                found.copy_reply(memory, &self.apart, offset, into)
             }
             _ => Err(Status::OutOfBounds),
         }
@@ -48,12 +49,27 @@ impl<P: Copy> Op<P> {
     pub(super) fn copy_reply(
         &self,
         memory: &impl Memory<Pending = P>,
+        apart: &Apart<P>,
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
         if u64::from(offset) + into.len() as u64 > u64::from(self.end.reply_length) {
             return Err(Status::OutOfBounds);
         }
+        if self.ranges >= KEPT {
+            return apart.copy(self, memory, offset, into);
+        }
+        self.copy_own(memory, offset, into)
+    }
+
+    /// Copies a part of what the op itself replies, which must lie within its reply.
+    #[inline(always)]
+    pub(super) fn copy_own(
+        &self,
+        memory: &impl Memory<Pending = P>,
+        offset: u32,
+        into: &mut [u8],
+    ) -> Result<(), Status> {
         let gathered = usize::from(self.gathered);
         let mut offset = offset as usize;
         let mut rest = into;

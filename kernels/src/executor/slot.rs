@@ -2,8 +2,10 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::apart::Apart;
 use super::held::Chain;
 use super::step::After;
+use super::strands::Strands;
 use super::waiting::Awaited;
 use super::{Finish, Invocation};
 use crate::GATHER_BYTES_MAX;
@@ -12,6 +14,11 @@ use crate::memory::{Grant, Memory};
 
 /// How many ranges a reply may have behind what is gathered.
 pub(super) const RANGES_MAX: usize = 4;
+
+/// In place of a number of ranges: the reply is that of the op's strands.
+pub(super) const SPLIT: u8 = u8::MAX;
+/// In place of a number of ranges: the reply is in a long buffer. From here on, it is not in the op.
+pub(super) const KEPT: u8 = SPLIT - 1;
 
 /// Where an op is; see the picture in the executor's module.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +31,10 @@ pub(super) enum State<P> {
     Payload(P),
     /// In the queue; the payload is placed.
     PayloadPlaced,
+    /// Parked; waits for slots for its strands.
+    Waiting,
+    /// Its strands are under way.
+    Split,
     /// Parked; waits for payload, which the executor holds.
     Holding,
     /// In the queue; the executor holds the whole payload.
@@ -99,7 +110,7 @@ pub(super) struct Op<P> {
     pub(super) range_bytes: u32,
     /// Length of what is gathered.
     pub(super) gathered: u16,
-    /// How many ranges the reply has.
+    /// How many ranges the reply has, or [`SPLIT`], or [`KEPT`].
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
@@ -117,18 +128,29 @@ pub(super) struct Op<P> {
     /// Means something once the op is over.
     pub(super) end: Finish,
     pub(super) payload: Payload,
+    /// How it is split, and how many strands are not over. They mean something from
+    /// [`State::Waiting`] on.
+    pub(super) strands: Strands,
+    pub(super) strands_left: u8,
     /// The first of them mean something.
     pub(super) range: [Option<Range<P>>; RANGES_MAX],
     /// What the op changes next, for those who wait for it.
     pub(super) target: Extent,
     /// Means something while the op waits for a word.
     pub(super) awaited: Awaited,
+    /// What is gathered, or the numbers of strands or of the long buffer.
     pub(super) buffer: [u8; GATHER_BYTES_MAX],
 }
 
 impl<K, P: Copy> Slot<K, P> {
     pub(super) fn empty() -> Self {
-        let op = Op {
+        Slot { op: Op::empty(), kernel: None }
+    }
+}
+
+impl<P: Copy> Op<P> {
+    pub(super) fn empty() -> Self {
+        Op {
             state: State::Free,
             bytes: 0,
             range_bytes: 0,
@@ -152,16 +174,15 @@ impl<K, P: Copy> Slot<K, P> {
                 placed: 0,
                 held: Chain::NONE,
             },
+            strands: Strands { count: 0, stride: 0 },
+            strands_left: 0,
             range: [None; RANGES_MAX],
             target: Extent::named(0, 0, 0),
             awaited: Awaited::NOTHING,
             buffer: [0; GATHER_BYTES_MAX],
-        };
-        Slot { op, kernel: None }
+        }
     }
-}
 
-impl<P: Copy> Op<P> {
     /// Makes the slot a new op's.
     #[inline(always)]
     pub(super) fn begin(&mut self, grant: Grant, invocation: &Invocation<'_>) {
@@ -208,9 +229,22 @@ impl<P: Copy> Op<P> {
         After::Queue
     }
 
-    /// Gives the ranges of the reply back to the memory.
+    /// Gives back what the reply is made of: ranges to the memory, strands, a long buffer.
     #[inline(always)]
-    pub(super) fn drop_ranges(&mut self, memory: &mut impl Memory<Pending = P>) {
+    pub(super) fn drop_ranges(
+        &mut self,
+        memory: &mut impl Memory<Pending = P>,
+        apart: &mut Apart<P>,
+    ) {
+        if self.ranges >= KEPT {
+            apart.release(self, memory);
+        }
+        self.drop_own_ranges(memory);
+    }
+
+    /// The same for what lies in the op itself.
+    #[inline(always)]
+    pub(super) fn drop_own_ranges(&mut self, memory: &mut impl Memory<Pending = P>) {
         if self.ranges == 0 {
             return;
         }

@@ -3,9 +3,9 @@
 use nic_wire::{Status, Time};
 
 use super::Limits;
-use super::held::Held;
+use super::apart::Facilities;
 use super::slot::{HOLDS, Op, Range, State};
-use super::waiting::Waiters;
+use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
 use crate::memory::{Memory, Request};
@@ -21,6 +21,8 @@ pub(super) enum After {
     Queue,
     /// It waits for payload, or for a word to change.
     Park,
+    /// It waits for slots for its strands.
+    Split,
     /// It is over: state Finished.
     Over,
     /// It was cancelled; its slot is to be freed.
@@ -30,14 +32,22 @@ pub(super) enum After {
 /// What a step needs besides the op: the executor's and its caller's.
 pub(super) struct Turn<'a, M> {
     pub(super) memory: &'a mut M,
+    pub(super) facilities: &'a mut Facilities,
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
-    pub(super) held: &'a mut Held,
-    pub(super) waiters: &'a mut Waiters,
     pub(super) now: Time,
-    /// The op's slot.
+    /// The op's slot, or [`STRAND`].
     pub(super) index: u32,
+}
+
+/// In place of a slot: the op is a strand, which is not parked.
+pub(super) const STRAND: u32 = u32::MAX;
+
+impl<M> Turn<'_, M> {
+    pub(super) fn is_strand(&self) -> bool {
+        self.index == STRAND
+    }
 }
 
 /// Brings a kernel what it fetched.
@@ -52,7 +62,11 @@ impl<M: Memory> Visit for Fetched<'_, M> {
 
     #[inline(always)]
     fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
-        self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn)
+        if K::IS_COMMON {
+            return self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn);
+        }
+        let Fetched { op, bytes, turn } = self;
+        Happened { op, event: Event::Fetched(bytes), turn }.visit(kernel)
     }
 }
 
@@ -86,7 +100,22 @@ impl<P: Copy> Op<P> {
         match self.ask(kernel, event, turn.limits) {
             None => self.stop_at_bound(kernel),
             Some(Step::FetchToReply(extent)) => self.reply_with(kernel, extent, turn),
+            Some(Step::Finish(Outcome::Fetched)) => self.reply_with_copy(event, turn),
             Some(step) => self.obey(kernel, step, turn),
+        }
+    }
+
+    /// Replies with what the kernel was handed.
+    fn reply_with_copy<M: Memory<Pending = P>>(
+        &mut self,
+        event: Event<'_>,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let Event::Fetched(bytes) = event else { return self.finish(Status::Unsupported, true) };
+        *turn.cost += bytes.len() as u64 >> 6;
+        match turn.facilities.long_buffers.keep(self, bytes) {
+            Ok(()) => self.finish(Status::Ok, true),
+            Err(status) => self.finish(status, true),
         }
     }
 
@@ -136,6 +165,8 @@ impl<P: Copy> Op<P> {
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
             Step::Finish(Outcome::Abandoned(status)) => self.finish(status, false),
+            Step::Finish(Outcome::Fetched) => self.finish(Status::Unsupported, true),
+            Step::Finish(Outcome::Bounded) => self.stop_at_bound(kernel),
             Step::StorePayload(extent) if self.marks & HOLDS == 0 => {
                 self.await_payload(memory, extent)
             }
@@ -163,6 +194,7 @@ impl<P: Copy> Op<P> {
             }
             Step::StoreWords { at, words } => self.store_words(kernel, at, &words, turn),
             Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
+            Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
     }
@@ -245,6 +277,22 @@ impl<P: Copy> Op<P> {
         }
         self.state = State::Payload(pending);
         After::Park
+    }
+
+    /// The kernel goes on as strands.
+    fn await_strands(&mut self, strands: Strands) -> After {
+        let makes_sense = (1..=STRANDS_MAX).contains(&usize::from(strands.count))
+            && strands.stride as usize >= StrandHeader::BYTES
+            && (self.reply_length(), self.payload.length) == (0, 0);
+        if !makes_sense {
+            return self.finish(Status::Unsupported, true);
+        }
+        if strands.reply_bytes() > u64::from(self.reply_capacity) {
+            return self.finish(Status::ReplyTooLong, true);
+        }
+        self.strands = strands;
+        self.state = State::Waiting;
+        After::Split
     }
 
     /// Ends the op at a limit, with the kernel's continuation at the end of its reply if it has one

@@ -3,3 +3,4 @@ mod payload;
 mod places;
 mod plain;
 mod slow_memory;
+mod strands;

@@ -121,14 +121,14 @@ impl<P: Copy> Op<P> {
         turn: &mut Turn<'_, M>,
     ) -> After {
         let until = turn.now + at_most;
-        if word.length != 8 {
+        if turn.is_strand() || word.length != 8 {
             return self.finish(Status::Unsupported, true);
         }
         self.awaited = Awaited { word, unlike, until, look_at: until, is_missed: false };
-        turn.waiters.add(turn.index, &word);
+        turn.facilities.waiters.add(turn.index, &word);
         let after = self.begin_look(turn.memory);
         if after == After::Over {
-            turn.waiters.remove(turn.index);
+            turn.facilities.waiters.remove(turn.index);
         }
         after
     }
@@ -158,20 +158,20 @@ impl<P: Copy> Op<P> {
             }
             Ok(Some(_)) => unreachable!("a read was asked for"),
             Err(error) => {
-                turn.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(turn.index);
                 return Err(self.finish(error.status(), false));
             }
         };
         *turn.cost += 1;
         let awaited = &mut self.awaited;
         if word != awaited.unlike || turn.now >= awaited.until {
-            turn.waiters.remove(turn.index);
+            turn.facilities.waiters.remove(turn.index);
             return Ok(word);
         }
         if awaited.is_missed {
             let after = self.begin_look(turn.memory);
             if after == After::Over {
-                turn.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(turn.index);
             }
             return Err(after);
         }
@@ -194,7 +194,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Those who are woken look for themselves.
     #[cold]
     pub(super) fn rouse_woken(&mut self, memory: &mut M) {
-        while let Some(index) = self.waiters.next_woken() {
+        while let Some(index) = self.apart.facilities.waiters.next_woken() {
             self.rouse(index, memory);
         }
     }
@@ -206,7 +206,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             State::Looking(_) => op.awaited.is_missed = true,
             State::Awaiting => {
                 if op.begin_look(memory) == After::Over {
-                    self.waiters.remove(index);
+                    self.apart.facilities.waiters.remove(index);
                 }
                 self.unpark(index);
                 self.ready.push(index);

@@ -69,6 +69,7 @@ pub struct ScanAndRead {
 
 impl Kernel for ScanAndRead {
     const ID: KernelId = KernelId::SCAN_AND_READ;
+    const IS_COMMON: bool = true;
 
     #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

@@ -15,7 +15,7 @@ use super::hardening;
 use super::{Daemon, DriveSettings, metrics};
 use crate::Builtin;
 use crate::engine::EngineConfig;
-use crate::ports::{PortKind, open_all};
+use crate::ports::{PortKind, PortSettings, open_all};
 
 /// Runs the daemon that a configuration describes. SIGTERM or SIGINT ends it, once the ops under way
 /// have ended; a second one ends it at once.
@@ -32,6 +32,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let path = config.socket_path();
     check_folder(&path)?;
     check_mode(config, &admission);
+    check_port(&config.port);
     let cores_count = cores.len();
     let opened = open_all::<Builtin>(&config.port, cores_count)?;
     if opened.kind == PortKind::Dpdk && config.hardening.seccomp == Seccomp::Kill {
@@ -82,6 +83,13 @@ fn check_mode(config: &Config, admission: &Admission) {
              it 0o660 or 0o666",
             config.socket_mode
         );
+    }
+}
+
+/// A setting that nothing looks at is most likely meant for another kind of port.
+fn check_port(settings: &PortSettings) {
+    for key in settings.unused() {
+        tracing::warn!("port.{key} is set, and port {} does not look at it", settings.kind);
     }
 }
 

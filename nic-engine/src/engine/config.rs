@@ -29,8 +29,8 @@ pub struct EngineConfig {
     pub op_credits: u16,
     /// KiB of replies that those may ask for together.
     pub reply_credits_kib: u16,
-    /// Length of full packets in bytes; `None`: 1400, which nearly every path carries, or the port's
-    /// longest where that is all of the path.
+    /// Length of full packets in bytes; less if the port carries less. `None`: 1400, which nearly
+    /// every path carries, or the port's longest where that is all of the path.
     pub packet_bytes: Option<usize>,
     /// How much may be unacknowledged towards a peer, in bytes.
     pub congestion_window_bytes: u32,

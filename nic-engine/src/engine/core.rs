@@ -12,6 +12,7 @@ use nic_ports::Port;
 use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Handled, Reclaim, Role};
 use nic_wire::frame::{self, Frame, RequestFlags};
 use nic_wire::packet::{Packet, PacketKind};
+use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
 use nic_wire::{Span, Status, Time};
 
 use super::config::EngineConfig;
@@ -72,12 +73,16 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) open_sessions: Vec<u16>,
     pub(super) dirty_sessions: Vec<u16>,
     pub(super) ops: OpTable,
+    /// Where arguments are copied that do not fit their command.
+    pub(super) long_arguments: Box<[u8; COMMAND_ARGUMENT_BYTES_MAX]>,
     pub(super) deadlines: Wheel,
     pub(super) links: Vec<Link>,
     /// Links with business in this turn's transmit pass.
     pub(super) touched: Vec<u16>,
     /// Links with ops or replies that found no room in the last turn.
     pub(super) blocked: Vec<u16>,
+    /// The same for those that have sent something in this pass; empty between passes.
+    pub(super) blocked_served: Vec<u16>,
     pub(super) target: TargetTable,
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,

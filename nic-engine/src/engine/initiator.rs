@@ -113,7 +113,11 @@ impl<K: KernelSet> Core<K> {
             length <= OP_BYTES_MAX && u64::from(offset) + u64::from(length) <= arena
         };
         let payload_length = command.payload_length.get();
-        let are_valid = usize::from(command.argument_length) <= INLINE_ARGUMENT_BYTES
+        let long_arguments = match usize::from(command.argument_length) {
+            0..=INLINE_ARGUMENT_BYTES => (0, 0),
+            long => (command.arguments_offset(), long as u32),
+        };
+        let are_valid = fits(long_arguments.0, long_arguments.1)
             && fits(command.payload_offset.get(), payload_length)
             && fits(command.reply_offset.get(), command.reply_capacity.get());
         if !are_valid {
@@ -181,6 +185,7 @@ impl<K: KernelSet> Core<K> {
     #[inline]
     fn issue<P: Port>(&mut self, slot: u16, link_slot: u16, port: &mut P) -> Result<(), Held> {
         let Core { endpoint, ops, links, sessions, protection, counters, now, polite, .. } = self;
+        let long_arguments = &mut self.long_arguments;
         let id = ops.id(slot);
         let ((op, unsent), link) = (ops.both(slot), &mut links[usize::from(link_slot)]);
         let Some(session) = &mut sessions[usize::from(op.session)] else { return Ok(()) };
@@ -193,7 +198,10 @@ impl<K: KernelSet> Core<K> {
         }
         let sent_before = unsent.payload_sent;
         let command = &unsent.command;
-        let arguments = command.arguments().unwrap_or_default();
+        let arguments = match command.arguments() {
+            Some(arguments) => arguments,
+            None => session.long_arguments(command, long_arguments),
+        };
         let payload_length = command.payload_length.get();
         let overhead = frame::REQUEST_BYTES + padded(arguments.len());
         loop {

@@ -21,6 +21,7 @@ mod polite;
 mod relief;
 mod remotes;
 mod session;
+mod stages;
 mod streams;
 mod target;
 mod transmit;
@@ -33,6 +34,7 @@ pub use forward::{Forwarded, Neighbours};
 pub use initiator::OP_BYTES_MAX;
 pub use live::{Live, LiveFlow, LiveOp, LiveRequest, LiveSession, LiveState, Oldest};
 pub use session::SessionError;
+pub use stages::{Stage, Stages};
 pub use work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionParts, Work};
 
 use std::collections::VecDeque;
@@ -46,6 +48,7 @@ use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
 use nic_wire::Time;
 use nic_wire::packet::DEFAULT_PACKET_BYTES;
+use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
 
 use self::core::{Acknowledged, Core, FRAMES_PER_PACKET, PLACES_KEPT, Verdict};
 use self::holds::Holds;
@@ -92,7 +95,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             true => (Whole::InMemory, capabilities.packet_bytes_max),
             false => (Whole::Checked(Crc32), DEFAULT_PACKET_BYTES),
         };
-        let packet_bytes = config.packet_bytes.unwrap_or(longest);
+        // What the link does not carry would be refused for ever.
+        let packet_bytes =
+            config.packet_bytes.unwrap_or(longest).min(capabilities.packet_bytes_max);
         let flow_config = FlowConfig {
             flows_max: config.flows,
             port: port.local_address().port(),
@@ -122,12 +127,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             open_sessions: Vec::with_capacity(usize::from(config.sessions)),
             dirty_sessions: Vec::with_capacity(usize::from(config.sessions)),
             ops: OpTable::new(config.ops_out),
+            long_arguments: Box::new([0; COMMAND_ARGUMENT_BYTES_MAX]),
             deadlines: Wheel::new(usize::from(config.ops_out), now),
             links: (0..config.flows)
                 .map(|_| Link::vacant(usize::from(config.op_credits), usize::from(config.sessions)))
                 .collect(),
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
+            blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
@@ -176,15 +183,22 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     /// One turn, beginning at `now`.
     #[inline]
     pub fn poll(&mut self, now: Time) -> Turn {
+        self.poll_by_stage(now, &mut ())
+    }
+
+    /// One turn that says what it is at, for benches.
+    #[inline]
+    pub fn poll_by_stage<S: Stages>(&mut self, now: Time, stages: &mut S) -> Turn {
         self.account(now);
         self.core.memory.notice_faults();
         let has_commands = self.core.commands_wait();
         // Commands need not wait for a system call that will most likely find nothing, if the turn
         // before has asked.
         self.last_turn_received = !(self.last_turn_received && has_commands);
-        let taken = if self.last_turn_received { self.receive() } else { 0 };
+        let taken = if self.last_turn_received { self.receive(stages) } else { 0 };
         if taken == 0 && !has_commands && !self.core.has_duties() {
             self.port.transmit();
+            stages.over(Stage::Idle);
             self.last_turn_was_busy = false;
             return Turn { busy: false };
         }
@@ -193,14 +207,19 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             // which the next turn does.
             self.core.owes_pass = true;
             self.core.publish();
+            stages.over(Stage::Flow);
             self.last_turn_was_busy = true;
             return Turn { busy: true };
         }
         self.core.owes_pass = false;
         self.core.pickup();
+        stages.over(Stage::Flow);
         self.core.execute(&mut self.port);
+        stages.over(Stage::Executor);
         self.core.transmit(&mut self.port);
+        stages.over(Stage::Reply);
         self.port.transmit();
+        stages.over(Stage::Transmit);
         // Packets leave first; what the clock wants is small and can wait for the next turn.
         self.core.timers();
         self.core.flow_events(&mut self.port);
@@ -214,6 +233,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             self.core.drain(&mut self.port);
         }
         self.core.publish();
+        stages.over(Stage::Flow);
         let busy = taken > 0 || has_commands || self.core.executor.ready() > 0;
         self.last_turn_was_busy = busy;
         Turn { busy }
@@ -235,9 +255,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
 
     /// Takes a burst from the port, and what neighbours have forwarded.
     #[inline]
-    fn receive(&mut self) -> usize {
+    fn receive<S: Stages>(&mut self, stages: &mut S) -> usize {
         let Engine { port, burst, neighbours, core, .. } = self;
         let mut taken = port.receive(burst);
+        let [receive, flow] = match taken {
+            0 => [Stage::Idle; 2],
+            _ => [Stage::Receive, Stage::Flow],
+        };
+        stages.over(receive);
         for view in burst.views() {
             let bytes = port.view(view);
             let verdict = match core.meant_for(view.to_port, bytes) {
@@ -250,7 +275,9 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
                 core.counters.unforwardable += u64::from(!is_forwarded);
             }
         }
+        stages.over(flow);
         port.release_burst(burst);
+        stages.over(receive);
         while let Some(packet) = neighbours.take() {
             core.counters.taken_over += 1;
             core.receive(packet.from, packet.bytes());

@@ -122,9 +122,8 @@ impl Op {
     /// What is known of the op's effect if it ends now without an answer. An op that only reads
     /// changes nothing, so running it again is always safe.
     pub(super) fn fate_unanswered(&self) -> Fate {
-        let reads_only =
-            matches!(self.kernel, KernelId::READ | KernelId::SCAN_AND_READ | KernelId::FETCH);
-        if self.state == OpState::Waiting || reads_only { Fate::NotExecuted } else { Fate::Unknown }
+        let is_safe = self.state == OpState::Waiting || self.kernel.only_reads();
+        if is_safe { Fate::NotExecuted } else { Fate::Unknown }
     }
 }
 

@@ -5,7 +5,9 @@
 
 use nic_shm::{Consumer, Producer, RacyMem, RingError, RingLayout};
 use nic_wire::Time;
-use nic_wire::session::{BadGeometry, Command, Completion, Geometry, Receive};
+use nic_wire::session::{
+    BadGeometry, COMMAND_ARGUMENT_BYTES_MAX, Command, Completion, Geometry, Receive,
+};
 use zerocopy::IntoBytes;
 
 use super::live::LiveSession;
@@ -159,6 +161,20 @@ impl Session {
             self.violated = true;
             false
         })
+    }
+
+    /// Copies arguments that did not fit their command; they were found to lie in the arena when it
+    /// was picked up.
+    #[inline(never)]
+    pub(super) fn long_arguments<'a>(
+        &self,
+        command: &Command,
+        into: &'a mut [u8; COMMAND_ARGUMENT_BYTES_MAX],
+    ) -> &'a [u8] {
+        let into = &mut into[..usize::from(command.argument_length)];
+        let is_read = self.arena.read(command.arguments_offset().into(), into).is_ok();
+        assert!(is_read, "the arguments' place is checked at pickup");
+        into
     }
 
     /// Keeps a command for which there is no room until the application takes completions.

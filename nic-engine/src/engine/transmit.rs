@@ -11,10 +11,7 @@ impl<K: KernelSet> Core<K> {
     /// Fills packets and hands them to the port; the port sends them afterwards.
     #[inline]
     pub(super) fn transmit<P: Port>(&mut self, port: &mut P) {
-        // What found no room last time may find some now: acks came, or frames were freed.
-        while let Some(slot) = self.blocked.pop() {
-            self.touch_link(slot);
-        }
+        self.put_blocked_first();
         debug_assert!(self.touched.len() <= self.links.len(), "a flow has business once");
         let mut index = 0;
         while index < self.touched.len() {
@@ -26,7 +23,29 @@ impl<K: KernelSet> Core<K> {
             }
         }
         self.touched.clear();
+        self.blocked.append(&mut self.blocked_served);
         self.send_control(port);
+    }
+
+    /// What found no room last time may find some now: acks came, or frames were freed. It goes
+    /// before what has come since, and what got nothing before what got something, so that few
+    /// frames go round.
+    #[inline]
+    fn put_blocked_first(&mut self) {
+        if self.blocked.is_empty() {
+            return;
+        }
+        let Core { touched, blocked, links, .. } = self;
+        std::mem::swap(touched, blocked);
+        let first = touched.len();
+        for slot in touched.iter() {
+            links[usize::from(*slot)].touched = false;
+        }
+        let others = blocked.drain(..).filter(|slot| links[usize::from(*slot)].touched);
+        touched.extend(others);
+        for slot in &touched[..first] {
+            links[usize::from(*slot)].touched = true;
+        }
     }
 
     #[inline]
@@ -46,11 +65,12 @@ impl<K: KernelSet> Core<K> {
                 answered.and(self.release_fences(slot))
             }
         };
-        if outcome.is_err() {
-            self.blocked.push(slot);
-        }
         let Core { links, endpoint, protection, now, .. } = self;
         links[usize::from(slot)].send_open(false, *now, endpoint, port, protection);
+        if outcome.is_err() {
+            let has_sent = self.links[usize::from(slot)].sent;
+            if has_sent { &mut self.blocked_served } else { &mut self.blocked }.push(slot);
+        }
         let link = &self.links[usize::from(slot)];
         // What is owed has ridden on a packet, if there was one.
         if !link.sent {

@@ -162,6 +162,29 @@ impl Default for PortSettings {
 }
 
 impl PortSettings {
+    /// Keys that are set although neither the port's kind nor a fallback looks at them.
+    pub fn unused(&self) -> Vec<&'static str> {
+        let usual = PortSettings::default();
+        let on_device = &[PortKind::Xdp, PortKind::Dpdk][..];
+        let (xdp, dpdk) = (&[PortKind::Xdp][..], &[PortKind::Dpdk][..]);
+        let keys = [
+            ("device", self.device != usual.device, on_device),
+            ("vlan", self.vlan != usual.vlan, on_device),
+            ("queue", self.queue != usual.queue, xdp),
+            ("xdp_mode", self.xdp_mode != usual.xdp_mode, xdp),
+            ("eal", self.eal != usual.eal, dpdk),
+            ("prefix", self.prefix != usual.prefix, dpdk),
+            ("gateway", self.gateway != usual.gateway, dpdk),
+            ("neighbours", self.neighbours != usual.neighbours, dpdk),
+            ("mtu", self.mtu != usual.mtu, dpdk),
+        ];
+        let is_used = |by: &[PortKind]| {
+            by.contains(&self.kind) || self.fallback.iter().any(|kind| by.contains(kind))
+        };
+        let unused = keys.into_iter().filter(|(_, is_set, by)| *is_set && !is_used(by));
+        unused.map(|(key, _, _)| key).collect()
+    }
+
     /// The address of an engine's own port.
     pub(super) fn address_of(&self, engine: usize) -> SocketAddr {
         let mut address = self.address;
@@ -191,6 +214,11 @@ mod tests {
         );
         let bad = toml::from_str::<PortSettings>("neighbours = [\"10.0.0.2\"]").unwrap_err();
         assert!(bad.to_string().contains("02:00:00:00:00:02"), "{bad}");
+        assert_eq!(settings.unused(), [""; 0]);
+        let alone = PortSettings { fallback: Vec::new(), ..settings.clone() };
+        assert_eq!(alone.unused(), ["xdp_mode"]);
+        let udp = PortSettings { kind: PortKind::Udp, ..alone };
+        assert_eq!(udp.unused(), ["device", "vlan", "xdp_mode", "eal", "neighbours"]);
         let unknown = toml::from_str::<PortSettings>("kind = \"udq\"").unwrap_err().to_string();
         assert!(unknown.contains("udq") && unknown.contains("uring"), "{unknown}");
     }

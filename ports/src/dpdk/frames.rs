@@ -68,6 +68,26 @@ impl FrameTable {
     }
 
     #[inline]
+    pub(super) fn available(&self, share: Share) -> usize {
+        self.ledger.available(share)
+    }
+
+    #[inline]
+    pub(super) fn retain(&mut self, frame: FrameId) {
+        self.ledger.retain(frame);
+    }
+
+    #[inline]
+    pub(super) fn release(&mut self, frame: FrameId) {
+        self.ledger.release(frame);
+    }
+
+    #[inline]
+    pub(super) fn is_queued(&self, frame: FrameId) -> bool {
+        self.ledger.is_queued(frame)
+    }
+
+    #[inline]
     pub(super) fn bytes(&self, frame: FrameId) -> &[u8] {
         let packet = self.slots[frame.0 as usize].packet;
         // SAFETY: so many bytes follow (`new`); while the driver has the frame it only reads it,

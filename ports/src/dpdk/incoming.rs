@@ -94,9 +94,15 @@ impl Incoming {
     ) -> usize {
         let length_before = burst.len();
         let mut may_be_more = true;
+        // So many fill the burst, if all are for us. Who floods the link with others must not keep
+        // the engine here.
+        let mut looks_left = burst.room().div_ceil(sys::BURST_MAX);
         while burst.room() > 0 {
-            if self.stash_next == self.stash_end && !(may_be_more && self.look()) {
-                break;
+            if self.stash_next == self.stash_end {
+                if !may_be_more || looks_left == 0 || !self.look() {
+                    break;
+                }
+                looks_left -= 1;
             }
             if self.lending.free() == 0 {
                 counters.receive_starved += 1;

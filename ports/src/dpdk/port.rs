@@ -16,6 +16,7 @@ use super::member;
 use super::neighbours::Neighbours;
 use super::outgoing::{DriverHabits, Outgoing};
 use super::watch::{Watch, Watched};
+use crate::forward::{forward_frames, pooled_port};
 use crate::link::{Destinations, Endpoint};
 use crate::{Burst, Capabilities, MacAddress, Port, PortCounters, Received, Share};
 
@@ -131,55 +132,21 @@ impl DpdkPort {
             return;
         };
         let mbuf = self.frames.stage(copy, header, length);
-        self.frames.ledger_mut().release(copy);
+        self.frames.release(copy);
         self.outgoing.push(copy, mbuf, length);
     }
 }
 
 impl Frames for DpdkPort {
-    #[inline]
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.frames.bytes(frame)
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.frames.bytes_mut(frame)
-    }
-
-    #[inline]
-    fn retain(&mut self, frame: FrameId) {
-        self.frames.ledger_mut().retain(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: FrameId) {
-        self.frames.ledger_mut().release(frame);
-    }
-
-    #[inline]
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.frames.ledger().is_queued(frame)
-    }
+    forward_frames!(frames);
 }
 
 impl Port for DpdkPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(frames);
 
     #[inline]
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
         self.frames.allocate(share)
-    }
-
-    #[inline]
-    fn available(&self, share: Share) -> usize {
-        self.frames.ledger().available(share)
     }
 
     #[inline]
@@ -196,7 +163,7 @@ impl Port for DpdkPort {
                 return;
             }
         }
-        if self.frames.ledger().is_queued(frame) {
+        if self.frames.is_queued(frame) {
             return self.submit_again(frame, length, to);
         }
         let DpdkPort { neighbours, answers, .. } = self;

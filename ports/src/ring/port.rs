@@ -13,6 +13,7 @@ use super::join::{OwnSide, PeerSide};
 use super::layout::{ENTRY_BYTES, Geometry};
 use super::words::{self, SideWord};
 use super::{RingConfig, RingError};
+use crate::forward::{forward_frames, pooled_port};
 use crate::lending::Lending;
 use crate::pool::FrameLayout;
 use crate::queue::{Queued, TransmitQueue};
@@ -245,40 +246,11 @@ fn parted(entry: [u8; ENTRY_BYTES as usize]) -> (u32, usize) {
 }
 
 impl Frames for RingPort {
-    #[inline]
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.pool.bytes(frame)
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.pool.bytes_mut(frame)
-    }
-
-    #[inline]
-    fn retain(&mut self, frame: FrameId) {
-        self.pool.retain(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: FrameId) {
-        self.pool.release(frame);
-    }
-
-    #[inline]
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.pool.is_queued(frame)
-    }
+    forward_frames!(pool);
 }
 
 impl Port for RingPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(pool);
 
     #[inline]
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
@@ -288,11 +260,6 @@ impl Port for RingPort {
         let frame = self.pool.allocate(share);
         self.pool.prefetch_next();
         frame
-    }
-
-    #[inline]
-    fn available(&self, share: Share) -> usize {
-        self.pool.available(share)
     }
 
     #[inline]

@@ -44,6 +44,7 @@ mod store;
 use std::net::SocketAddr;
 
 use nic_wire::Span;
+use nic_wire::packet::MAX_PACKET_BYTES;
 
 pub use self::link::LinkConfig;
 pub use self::network::SimNetwork;
@@ -63,6 +64,8 @@ pub struct SimConfig {
     pub packets_max: u32,
     /// Packets that may wait unreceived at a port, like a socket's buffer; more are dropped.
     pub inbox_packets: u32,
+    /// The longest packet in bytes, as a link's MTU would have it.
+    pub packet_bytes_max: usize,
     /// How long a frame stays with the port after its packet has left, as with devices that read
     /// frames by DMA.
     pub transmit_hold: Span,
@@ -75,6 +78,7 @@ impl Default for SimConfig {
             pool: PoolConfig::with_frames(1024),
             packets_max: 16_384,
             inbox_packets: 4096,
+            packet_bytes_max: MAX_PACKET_BYTES,
             transmit_hold: Span::ZERO,
         }
     }

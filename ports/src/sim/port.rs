@@ -13,6 +13,7 @@ use nic_wire::{Span, Time};
 
 use super::SimError;
 use super::state::State;
+use crate::forward::{forward_frames, pooled_port};
 use crate::lending::Lending;
 use crate::queue::{Queued, TransmitQueue};
 use crate::{Burst, Capabilities, FramePool, Port, PortCounters, Received, Share};
@@ -50,7 +51,7 @@ impl SimPort {
             capabilities: Capabilities {
                 name: "sim",
                 mode: Cow::Borrowed("simulated"),
-                packet_bytes_max: MAX_PACKET_BYTES,
+                packet_bytes_max: config.packet_bytes_max.min(MAX_PACKET_BYTES),
                 segmentation: false,
                 coalescing: false,
                 zero_copy: config.transmit_hold > Span::ZERO,
@@ -77,47 +78,19 @@ impl SimPort {
 }
 
 impl Frames for SimPort {
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.pool.bytes(frame)
-    }
-
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.pool.bytes_mut(frame)
-    }
-
-    fn retain(&mut self, frame: FrameId) {
-        self.pool.retain(frame);
-    }
-
-    fn release(&mut self, frame: FrameId) {
-        self.pool.release(frame);
-    }
-
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.pool.is_queued(frame)
-    }
+    forward_frames!(pool);
 }
 
 impl Port for SimPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(pool);
 
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
         self.pool.allocate(share)
     }
 
-    fn available(&self, share: Share) -> usize {
-        self.pool.available(share)
-    }
-
     fn submit(&mut self, frame: FrameId, length: usize, to: SocketAddr) {
         let reachable = to.port() != 0 && to.is_ipv4() == self.local.is_ipv4();
-        if length == 0 || length > MAX_PACKET_BYTES || !reachable {
+        if length == 0 || length > self.capabilities.packet_bytes_max || !reachable {
             self.counters.transmit_refused += 1;
             return;
         }

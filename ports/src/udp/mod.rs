@@ -32,6 +32,7 @@ use self::incoming::Incoming;
 use self::opening::{Opened, stop_segmentation};
 use self::outgoing::Outgoing;
 use self::probe::is_refusal;
+use crate::forward::{forward_frames, pooled_port};
 use crate::queue::{Queued, TransmitQueue};
 use crate::{Burst, Capabilities, FramePool, PoolConfig, Port, PortCounters, Received, Share};
 
@@ -164,49 +165,15 @@ impl UdpPort {
 }
 
 impl Frames for UdpPort {
-    #[inline]
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.pool.bytes(frame)
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.pool.bytes_mut(frame)
-    }
-
-    #[inline]
-    fn retain(&mut self, frame: FrameId) {
-        self.pool.retain(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: FrameId) {
-        self.pool.release(frame);
-    }
-
-    #[inline]
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.pool.is_queued(frame)
-    }
+    forward_frames!(pool);
 }
 
 impl Port for UdpPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(pool);
 
     #[inline]
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
         self.pool.allocate(share)
-    }
-
-    #[inline]
-    fn available(&self, share: Share) -> usize {
-        self.pool.available(share)
     }
 
     #[inline]

@@ -30,6 +30,7 @@ pub use self::error::UringError;
 use self::incoming::{Incoming, RECEIVE};
 use self::outgoing::{MESSAGES_MAX, Outgoing};
 use self::ring::Ring;
+use crate::forward::{forward_frames, pooled_port};
 use crate::queue::{Queued, TransmitQueue};
 use crate::udp::opening::{Opened, stop_segmentation};
 use crate::udp::probe::is_refusal;
@@ -257,49 +258,15 @@ impl UringPort {
 }
 
 impl Frames for UringPort {
-    #[inline]
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.pool.bytes(frame)
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.pool.bytes_mut(frame)
-    }
-
-    #[inline]
-    fn retain(&mut self, frame: FrameId) {
-        self.pool.retain(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: FrameId) {
-        self.pool.release(frame);
-    }
-
-    #[inline]
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.pool.is_queued(frame)
-    }
+    forward_frames!(pool);
 }
 
 impl Port for UringPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(pool);
 
     #[inline]
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
         self.pool.allocate(share)
-    }
-
-    #[inline]
-    fn available(&self, share: Share) -> usize {
-        self.pool.available(share)
     }
 
     #[inline]

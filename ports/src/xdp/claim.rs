@@ -34,18 +34,18 @@ pub(super) fn claim(mut address: SocketAddr, network: &Link) -> Result<OwnedFd, 
     }
     // The kernel makes it the least that it allows.
     sockopt::set_socket_recv_buffer_size(&socket, 0).map_err(XdpError::system("SO_RCVBUF"))?;
-    patiently(|| Ok(net::bind(&socket, &address)?)).map_err(|error| match Errno::from_io_error(
-        &error,
-    ) {
-        Some(Errno::ADDRINUSE) => XdpError::AddressInUse { address },
-        Some(Errno::ACCESS | Errno::PERM) => XdpError::Privilege {
-            step: "a UDP port below 1024",
-            capabilities: "CAP_NET_BIND_SERVICE",
-        },
-        Some(Errno::ADDRNOTAVAIL) => {
-            XdpError::NotOnDevice { address: address.ip(), device: network.name.clone() }
+    patiently("the UDP port", || Ok(net::bind(&socket, &address)?)).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::ADDRINUSE) => XdpError::AddressInUse { address },
+            Some(Errno::ACCESS | Errno::PERM) => XdpError::Privilege {
+                step: "a UDP port below 1024",
+                capabilities: "CAP_NET_BIND_SERVICE",
+            },
+            Some(Errno::ADDRNOTAVAIL) => {
+                XdpError::NotOnDevice { address: address.ip(), device: network.name.clone() }
+            }
+            _ => XdpError::System { step: "bind(2) of a UDP socket", source: error },
         }
-        _ => XdpError::System { step: "bind(2) of a UDP socket", source: error },
     })?;
     use_device(socket.as_fd(), &network.name).map_err(XdpError::system("SO_BINDTODEVICE"))?;
     Ok(socket)

@@ -67,13 +67,14 @@ pub(super) fn open_parts(config: &XdpConfig, count: u32) -> Result<Vec<XdpParts>
         .collect()
 }
 
-/// Everything that opening does short of touching the device and taking the address.
+/// Everything that opening does short of touching the device and taking the address. Device and
+/// address come last: who asks whether this process could open a port at all names any.
 pub(super) fn probe(config: &XdpConfig) -> Result<(), XdpError> {
     let shape = check(config, 1)?;
-    find(config)?;
     let memory = shape.create(config.pages)?;
     socket::open(&memory, shape)?;
-    load(config, 1).map(drop)
+    load(config, 1)?;
+    find(config).map(drop)
 }
 
 /// What can be said of a configuration without looking at the machine.
@@ -242,13 +243,16 @@ fn open_mode(
         _ => Attachment::Native,
     };
     let attach = || bpf::attach(program.as_fd(), device.index, attachment);
-    let link = socket::patiently(attach).map_err(|error| match error.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => {
-            Failure::Other(XdpError::ProgramInPlace { device: device.name.clone() })
-        }
-        Some(libc::EPERM | libc::EACCES) => not_allowed(error, "attaching an XDP program").into(),
-        _ => Failure::Mode(attach_reason(&error, &device.name)),
-    })?;
+    let link =
+        socket::patiently("the device", attach).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY | libc::EEXIST) => {
+                Failure::Other(XdpError::ProgramInPlace { device: device.name.clone() })
+            }
+            Some(libc::EPERM | libc::EACCES) => {
+                not_allowed(error, "attaching an XDP program").into()
+            }
+            _ => Failure::Mode(attach_reason(&error, &device.name)),
+        })?;
     for (socket, queue) in sockets.iter().zip(config.queue..) {
         let zero_copy = mode == XdpMode::ZeroCopy;
         socket::bind(socket, device.index, queue, zero_copy)

@@ -21,6 +21,7 @@ use super::parts::XdpDescription;
 use super::rings::{ConsumerRing, Descriptor, ProducerRing};
 use super::umem::{CHUNK_BYTES, Chunks, LAYOUT};
 use super::{XdpError, XdpMode, socket};
+use crate::forward::{forward_frames, pooled_port};
 use crate::link::{Destinations, Endpoint, Foreign, parse, payload_bytes_max};
 use crate::{
     Burst, Capabilities, FramePool, MacAddress, Port, PortCounters, PortFault, Received, Share,
@@ -319,40 +320,11 @@ fn capabilities(description: &XdpDescription, mtu: usize) -> Capabilities {
 }
 
 impl Frames for XdpPort {
-    #[inline]
-    fn bytes(&self, frame: FrameId) -> &[u8] {
-        self.pool.bytes(frame)
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, frame: FrameId) -> &mut [u8] {
-        self.pool.bytes_mut(frame)
-    }
-
-    #[inline]
-    fn retain(&mut self, frame: FrameId) {
-        self.pool.retain(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: FrameId) {
-        self.pool.release(frame);
-    }
-
-    #[inline]
-    fn is_queued(&self, frame: FrameId) -> bool {
-        self.pool.is_queued(frame)
-    }
+    forward_frames!(pool);
 }
 
 impl Port for XdpPort {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-
-    fn local_address(&self) -> SocketAddr {
-        self.local
-    }
+    pooled_port!(pool);
 
     #[inline]
     fn allocate(&mut self, share: Share) -> Option<FrameId> {
@@ -360,11 +332,6 @@ impl Port for XdpPort {
             self.reap();
         }
         self.pool.allocate(share)
-    }
-
-    #[inline]
-    fn available(&self, share: Share) -> usize {
-        self.pool.available(share)
     }
 
     #[inline]

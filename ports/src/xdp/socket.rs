@@ -18,6 +18,8 @@ use super::umem::{CHUNK_BYTES, Shape};
 /// and others change the network, for it waits for them.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
+/// After so long the log says what is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// `XDP_MAX_TX_SKB_BUDGET` (linux/if_xdp.h, Linux 6.18).
 const MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -90,15 +92,28 @@ pub(super) fn bind(socket: &OwnedFd, device: u32, queue: u32, zero_copy: bool) -
         if zero_copy { SocketAddrXdpFlags::XDP_ZEROCOPY } else { SocketAddrXdpFlags::XDP_COPY };
     let flags = copies | SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP;
     let address = SocketAddrXdp::new(flags, device, queue);
-    patiently(|| Ok(net::bind(socket.as_fd(), &address)?))
+    patiently("the queue", || Ok(net::bind(socket.as_fd(), &address)?))
 }
 
 /// Tries again for a while what finds something taken.
-pub(super) fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn patiently<T>(
+    what: &str,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
     let began = Instant::now();
+    let mut told = false;
     loop {
         match attempt() {
-            Err(error) if is_taken(&error) && began.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            Err(error) if is_taken(&error) && began.elapsed() < PATIENCE => {
+                if !told && began.elapsed() >= SILENCE {
+                    told = true;
+                    tracing::warn!(
+                        "xdp port: {what} is taken ({error}), perhaps still by a process that was \
+                         killed: trying for {PATIENCE:?}"
+                    );
+                }
+                thread::sleep(PAUSE);
+            }
             outcome => return outcome,
         }
     }

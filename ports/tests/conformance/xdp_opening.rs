@@ -125,11 +125,16 @@ fn xdp_needs_these_capabilities_and_no_others() {
     let mut config = config(&lab::ipv4(1), XdpMode::Native);
     // More than may be locked without the capability, on machines with the usual limit.
     config.receive_chunks = 1 << 16;
+    // An address that nobody has: who probes so wants to hear of everything else.
+    let mut elsewhere = config.clone();
+    elsewhere.address.set_ip(lab::ipv4(9).parse().unwrap());
     let all = CapabilitySet::NET_RAW
         | CapabilitySet::NET_ADMIN
         | CapabilitySet::BPF
         | CapabilitySet::IPC_LOCK;
     with_capabilities(host, all, || XdpPort::open(&config).map(drop)).unwrap();
+    let probed = with_capabilities(host, all, || XdpPort::probe(&elsewhere));
+    assert!(matches!(probed, Err(XdpError::NotOnDevice { .. })), "{probed:?}");
     for (missing, named) in [
         (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
@@ -137,7 +142,11 @@ fn xdp_needs_these_capabilities_and_no_others() {
         (CapabilitySet::IPC_LOCK, "CAP_IPC_LOCK"),
     ] {
         let errors = with_capabilities(host, all - missing, || {
-            [XdpPort::open(&config).err(), XdpPort::probe(&config).err()]
+            [
+                XdpPort::open(&config).err(),
+                XdpPort::probe(&config).err(),
+                XdpPort::probe(&elsewhere).err(),
+            ]
         });
         for error in errors {
             let error = error.expect("a capability is missing").to_string();

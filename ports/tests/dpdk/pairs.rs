@@ -114,6 +114,21 @@ fn what_cannot_be_opened_says_why() {
     assert!(open(&config(&device, address, &[]), 1).is_ok());
 }
 
+/// net_null has frames whenever it is asked, and none is for an engine.
+#[test]
+#[ignore = "needs libdpdk (apt-get install libdpdk-dev) and 300 MB of memory"]
+fn frames_of_others_without_end_do_not_hold_a_port() {
+    let _alone = alone();
+    let device = format!("net_null{}", unique().replace('-', ""));
+    let mut port = open(&config(&device, Address::V4.pair()[0], &[]));
+    let mut burst = Burst::new(8);
+    for calls in 1..=100 {
+        assert_eq!(port.receive(&mut burst), 0);
+        let foreign = port.counters().receive_foreign;
+        assert!((calls..=64 * calls).contains(&foreign), "{foreign} in {calls} calls");
+    }
+}
+
 #[test]
 #[ignore = "needs libdpdk (apt-get install libdpdk-dev) and 300 MB of memory"]
 fn several_engines_have_a_queue_each() {

@@ -108,16 +108,33 @@ fn ops_longer_than_any() {
 }
 
 #[test]
-fn argument_lengths_beyond_the_slot() {
+fn arguments_beyond_the_arena() {
     let mut malicious = malicious(43);
+    let arena = GEOMETRY.arena_bytes;
+    let long = |length, offset| {
+        move |command: &mut Command| {
+            command.argument_length = length;
+            command.set_arguments_offset(offset);
+        }
+    };
     refused(
         &mut malicious,
         &[
-            &|command| command.argument_length = 29,
-            &|command| command.argument_length = 64,
-            &|command| command.argument_length = 255,
+            &long(29, arena - 28),
+            &long(64, arena),
+            &long(255, arena - 254),
+            &long(255, u32::MAX),
+            &long(29, u32::MAX - 28),
         ],
     );
+    // The last bytes are within: they reach the kernel, to which they make no sense.
+    let Malicious { scene, session, remote } = &mut malicious;
+    let mut command = session.prepare(&Ask::read(*remote, 0, 64));
+    long(255, arena - 255)(&mut command);
+    session.push(&command);
+    let done = scene.world.wait(session).remove(0);
+    assert_eq!(done.ended(), (Status::BadArguments, Fate::NotExecuted));
+    scene.nobody_noticed();
 }
 
 /// Flags that this version does not know mean nothing, and neither does a budget without end.

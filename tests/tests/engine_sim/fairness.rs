@@ -1,6 +1,9 @@
 //! Sessions that share an engine and a flow: none waits for what another has piled up.
 
 use nic_engine::engine::{EngineConfig, Work};
+use nic_kernels::Access;
+use nic_ports::PoolConfig;
+use nic_ports::sim::SimConfig;
 use nic_tests::{Ask, Done, World, small_engine};
 use nic_wire::session::Geometry;
 use nic_wire::{Fate, Span, Status};
@@ -115,6 +118,81 @@ fn a_crowd_of_ops_of_another_peer_is_not_waited_for() {
     let again = most_out(&mut pair, false);
     assert_eq!((alone, again), (256, 256), "a lone peer has all credits");
     assert!(beside <= 32, "{beside} ops out beside a polite peer");
+}
+
+/// A network whose ports have fewer frames than one flow may have unacknowledged.
+fn with_few_frames(seed: u64) -> World {
+    let pool = PoolConfig::with_frames(64);
+    World::with_network(seed, SimConfig { pool, ..SimConfig::default() })
+}
+
+/// Peers that read without end from a target whose frames are few have about as much of them each,
+/// and one that asks for little beside them is not starved.
+#[test]
+fn few_frames_are_shared_by_the_peers_of_a_target() {
+    let mut pair = Pair::new(with_few_frames(18), 64 << 10, session_of(16, 16 << 10));
+    let mut peers = Vec::new();
+    for _ in 0..5 {
+        let host = pair.world.add_host();
+        let session = pair.world.add_session(host, session_of(16, 16 << 10));
+        let remote = pair.world.connect(&session, pair.target, pair.rkey);
+        peers.push((session, remote));
+    }
+    let mut polite = pair.session;
+    let mut run = |world: &mut World, is_asked: bool| {
+        let (mut done, mut asked) = ([0; 5], 0);
+        let end = world.now() + Span::from_ms(50);
+        while world.now() < end {
+            for (done, (session, remote)) in done.iter_mut().zip(&mut peers) {
+                while session.has_room() {
+                    session.submit(&Ask::read(*remote, 0, 16 << 10));
+                }
+                *done += session.poll().iter().filter(|done| done.is_ok()).count();
+            }
+            if is_asked && polite.out() == 0 {
+                polite.submit(&Ask::read(pair.remote, 0, 64));
+            }
+            world.step();
+            asked += polite.poll().iter().filter(|done| done.is_ok()).count();
+        }
+        let (least, most) = (*done.iter().min().unwrap(), *done.iter().max().unwrap());
+        assert!(most <= 2 * least, "ops of each peer: {done:?}");
+        (most, asked)
+    };
+    run(&mut pair.world, false);
+    assert!(pair.world.port_counters(pair.target).frames_exhausted > 0, "frames are enough");
+    let (most, asked) = run(&mut pair.world, true);
+    assert!(asked >= most, "a polite peer has {asked}, another {most}");
+}
+
+/// Sessions that write without end to a peer each, through one engine whose frames are few.
+#[test]
+fn few_frames_are_shared_by_the_targets_of_an_engine() {
+    let mut pair = Pair::new(with_few_frames(19), 64 << 10, session_of(16, 16 << 10));
+    let payload = vec![7; 16 << 10];
+    let mut ways = vec![(pair.session, pair.remote, 0)];
+    for _ in 0..5 {
+        let host = pair.world.add_host();
+        let owner = pair.world.add_client(host);
+        let (_, rkey) = pair.world.exported_region(host, owner, 64 << 10, Access::all());
+        let session = pair.world.add_session(pair.initiator, session_of(16, 16 << 10));
+        let remote = pair.world.connect(&session, host, rkey);
+        ways.push((session, remote, 0));
+    }
+    let end = pair.world.now() + Span::from_ms(100);
+    while pair.world.now() < end {
+        for (session, remote, done) in &mut ways {
+            while session.has_room() {
+                session.submit(&Ask::write(*remote, 0, &payload));
+            }
+            *done += session.poll().iter().filter(|done| done.is_ok()).count();
+        }
+        pair.world.step();
+    }
+    let done: Vec<_> = ways.iter().map(|(_, _, done)| *done).collect();
+    let (least, most) = (done.iter().min().unwrap(), done.iter().max().unwrap());
+    assert!(pair.world.port_counters(pair.initiator).frames_exhausted > 0, "frames are enough");
+    assert!(most <= &(2 * least), "ops to each peer: {done:?}");
 }
 
 /// A session that fills the engine's table of ops leaves places for others.

@@ -1,6 +1,7 @@
 //! Payloads and replies of every interesting length, moved exactly.
 
 use nic_engine::engine::OP_BYTES_MAX;
+use nic_ports::sim::SimConfig;
 use nic_ports::{Chance, Random};
 use nic_tests::{Ask, World};
 use nic_wire::{Fate, Status};
@@ -46,6 +47,23 @@ fn there_and_back(pair: &mut Pair, random: &mut Random, address: u64, length: u3
 
 fn around(length: u32) -> [u32; 5] {
     [length - 8, length - 1, length, length + 1, length + 8]
+}
+
+/// Links that carry less than a usual packet, as beside a tunnel.
+#[test]
+fn packets_are_no_longer_than_a_port_carries() {
+    for packet_bytes_max in [1399, 1372, 1024] {
+        let network = SimConfig { packet_bytes_max, ..SimConfig::default() };
+        let mut pair =
+            Pair::new(World::with_network(3, network), REGION_BYTES, session_of(2, 64 << 10));
+        let mut random = Random::new(3);
+        for length in [8, 900, 1300, 1400, 5000, 60_000] {
+            there_and_back(&mut pair, &mut random, 4096, length);
+        }
+        for host in [pair.initiator, pair.target] {
+            assert_eq!(pair.world.port_counters(host).transmit_refused, 0);
+        }
+    }
 }
 
 #[test]

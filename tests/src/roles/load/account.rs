@@ -11,7 +11,12 @@ use serde_json::{Value, json};
 
 /// The most that an op may be seen to end after its deadline, turns and other processes' slices
 /// included. Only lost completions come later.
-pub(super) const SLACK: Duration = Duration::from_secs(3);
+///
+/// The longest wait is for the end of an engine that was killed: its applications hear of it when
+/// the kernel has taken it down, and with an XDP program, a socket on a device and namespaces of
+/// its own the kernel waits several times until all processors have passed by (RCU). That takes
+/// some hundred milliseconds where they are busy, and seconds where many others change the network.
+pub(super) const SLACK: Duration = Duration::from_secs(10);
 
 /// The word of a target's region to which only the load of this number adds.
 pub(super) fn word(id: u64) -> u64 {

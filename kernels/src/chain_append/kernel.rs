@@ -1,0 +1,195 @@
+//! The program.
+
+use nic_wire::{Fate, KernelId, Status};
+use zerocopy::IntoBytes;
+
+use super::layout::{self, Arguments, Flags, Outcome};
+use crate::TRANSFER_BYTES_MAX;
+use crate::kernel::{BadArguments, Call, Continuation, Event, Extent, Kernel, Pointer, Step};
+use crate::reply::Reply;
+use crate::version_chain::layout::HEADER_BYTES;
+use crate::version_chain::walk::{Came, Start, Walk};
+use crate::version_chain::{Link, PointerWord};
+
+const _: () = assert!(layout::Reply::BYTES <= Arguments::BYTES);
+
+/// Writes an entry and links it behind the latest of its chain.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainAppend {
+    walk: Walk,
+    fresh: Link,
+    /// Where the shortcut's word is; the walk forgets it when it was of no use.
+    shortcut: Option<Pointer>,
+    payload_length: u32,
+    flags: Flags,
+    /// What the latest entry's word must be for the swap under way.
+    expected: PointerWord,
+    is_linked: bool,
+}
+
+impl Kernel for ChainAppend {
+    const ID: KernelId = KernelId::CHAIN_APPEND;
+
+    #[inline]
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+        let arguments = Arguments::view(call.arguments)?;
+        let flags = arguments.flags()?;
+        let fresh = Link::from_raw(arguments.fresh.get());
+        if fresh.is_none() {
+            return Err(BadArguments::Value { field: "fresh" });
+        }
+        let payload_length = call.payload_length;
+        let expected = if flags.contains(Flags::WRITTEN) {
+            0..=0
+        } else {
+            HEADER_BYTES as u32..=TRANSFER_BYTES_MAX
+        };
+        if !expected.contains(&payload_length) {
+            return Err(BadArguments::Value { field: "payload_length" });
+        }
+        call.reply_fits(Arguments::BYTES as u32)?;
+        let shortcut = match flags.contains(Flags::HAS_SHORTCUT) {
+            true => Some(Pointer {
+                region: call.region(arguments.shortcut_region.get())?,
+                address: arguments.shortcut.get(),
+            }),
+            false => None,
+        };
+        let first = flags.contains(Flags::SHORTCUT_FIRST);
+        let cursor = Link::from_raw(arguments.cursor.get());
+        if cursor == fresh {
+            return Err(BadArguments::Value { field: "cursor" });
+        }
+        let walk = Walk::new(Start {
+            cursor,
+            shortcut,
+            shortcut_after: if first { 0 } else { u16::MAX },
+            hops_max: arguments.hops_max.into(),
+        })?;
+        let expected = PointerWord::last(0);
+        Ok(ChainAppend { walk, fresh, shortcut, payload_length, flags, expected, is_linked: false })
+    }
+
+    #[inline]
+    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
+        match event {
+            Event::Start if self.flags.contains(Flags::WRITTEN) => self.walk.begin(),
+            Event::Start => {
+                let Pointer { region, address } = self.fresh.pointer();
+                Step::StorePayload(Extent::named(region, address, self.payload_length))
+            }
+            Event::Payload => {
+                self.flags |= Flags::WRITTEN;
+                self.walk.begin()
+            }
+            Event::Fetched(bytes) => {
+                let came = self.walk.fetched(bytes);
+                self.go_on(came, reply)
+            }
+            Event::Old(found) if found == self.expected.raw() => self.linked(reply),
+            Event::Old(found) => {
+                // Another writer was first, or the buffer was recycled: the word tells.
+                let came = self.walk.look(PointerWord::from_raw(found));
+                self.go_on(came, reply)
+            }
+            Event::Written => self.answer(Outcome::Linked, self.link(), reply),
+            _ => Step::UNEXPECTED,
+        }
+    }
+
+    fn resume_point(&self) -> Option<Continuation> {
+        let is_only_written = self.flags.contains(Flags::WRITTEN) && !self.is_linked;
+        is_only_written.then(|| Continuation::new(&self.rest().encode()))
+    }
+
+    fn fate(&self, _: bool) -> Option<Fate> {
+        // A buffer that was written and not linked is as fresh as before.
+        Some(if self.is_linked { Fate::Executed } else { Fate::NotExecuted })
+    }
+}
+
+impl ChainAppend {
+    #[inline]
+    fn go_on(&mut self, came: Came, reply: &mut Reply<'_>) -> Step {
+        match came {
+            // It would become a circle.
+            Came::On(_) | Came::Latest(_) if self.walk.at() == self.fresh => {
+                self.answer(Outcome::LinkedBefore, PointerWord::from_raw(0), reply)
+            }
+            Came::On(step) => step,
+            Came::Latest(word) if word.is_pending() => {
+                let is_own = word.next() == self.fresh;
+                let outcome = if is_own { Outcome::LinkedBefore } else { Outcome::Pending };
+                self.answer(outcome, word, reply)
+            }
+            Came::Latest(word) => {
+                self.expected = word;
+                let desired = self.link().raw();
+                Step::CompareSwap { at: self.walk.word(), expected: word.raw(), desired }
+            }
+            Came::Recycled(word) => self.answer(Outcome::Recycled, word, reply),
+            Came::Bound => match reply.append(&self.rest().encode()) {
+                Ok(()) => Step::fail(Status::Continues),
+                Err(full) => full.into(),
+            },
+        }
+    }
+
+    /// The buffer is linked: what is left is to tell the shortcut.
+    #[inline]
+    fn linked(&mut self, reply: &mut Reply<'_>) -> Step {
+        self.is_linked = true;
+        match self.shortcut {
+            Some(Pointer { region, address }) if !self.flags.contains(Flags::UNCOMMITTED) => {
+                let at = Extent::named(region, address, 8);
+                Step::Store { at, word: self.fresh.raw() }
+            }
+            _ => self.answer(Outcome::Linked, self.link(), reply),
+        }
+    }
+
+    /// The word of the entry behind which the buffer is linked.
+    #[inline]
+    fn link(&self) -> PointerWord {
+        let is_committed = !self.flags.contains(Flags::UNCOMMITTED);
+        self.expected.followed_by(self.fresh, is_committed)
+    }
+
+    #[inline]
+    fn answer(&self, outcome: Outcome, word: PointerWord, reply: &mut Reply<'_>) -> Step {
+        let answer = layout::Reply {
+            outcome: outcome as u8,
+            reserved: 0,
+            hops: self.walk.hops().into(),
+            reserved_too: 0.into(),
+            at: self.walk.at().raw().into(),
+            word: word.raw().into(),
+        };
+        match reply.append(answer.as_bytes()) {
+            Ok(()) => Step::DONE,
+            Err(full) => full.into(),
+        }
+    }
+
+    /// The arguments with which another op goes on.
+    fn rest(&self) -> Arguments {
+        let rest = self.walk.rest();
+        let mut flags = self.flags | Flags::WRITTEN;
+        // Where it was taken before, it would lead back.
+        flags.set(Flags::SHORTCUT_FIRST, self.is_shortcut_first() && rest.shortcut.is_some());
+        let arguments = Arguments::new(rest.cursor, self.fresh);
+        let arguments = match self.shortcut {
+            Some(Pointer { region, address }) => {
+                arguments.with_shortcut(region.into(), address, false)
+            }
+            None => arguments,
+        };
+        // What came as a byte.
+        Arguments { hops_max: rest.hops_max as u8, flags: flags.bits(), ..arguments }
+    }
+
+    #[inline]
+    fn is_shortcut_first(&self) -> bool {
+        self.flags.contains(Flags::SHORTCUT_FIRST)
+    }
+}

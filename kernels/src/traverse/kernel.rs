@@ -1,0 +1,367 @@
+//! The program.
+
+use nic_wire::KernelId;
+use zerocopy::IntoBytes;
+
+use super::layout::{Arguments, ELEMENT_BYTES_MAX, Flags, Predicate, ReplyHeader, Value};
+use crate::TRANSFER_BYTES_MAX;
+use crate::kernel::{
+    BadArguments, Call, Continuation, Event, Extent, Kernel, Origin, Outcome, Pointer, Step,
+};
+use crate::pointer_form::PointerForm;
+use crate::reply::Reply;
+
+/// Bytes of a unit, in which places within an element are counted.
+const UNIT: i32 = 4;
+/// Bytes of a pointer.
+const POINTER_BYTES: i32 = 8;
+
+/// Walks from element to element until a field fits.
+#[derive(Clone, Copy, Debug)]
+pub struct Traverse {
+    /// As they came, for a continuation.
+    arguments: Arguments,
+    /// The element under way.
+    at: Pointer,
+    /// How its pointers, and those to values, are written.
+    form: PointerForm,
+    value_form: PointerForm,
+    flags: Flags,
+    predicate: Predicate,
+    descend: Predicate,
+    value: Value,
+    /// Who named the element under way.
+    origin: Origin,
+    /// Elements looked at, and how many there may be.
+    hops: u32,
+    hops_max: u32,
+    /// Levels still above the elements that are searched.
+    levels: u16,
+}
+
+impl Kernel for Traverse {
+    const ID: KernelId = KernelId::TRAVERSE;
+
+    #[inline]
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+        let arguments = Arguments::decode(call.arguments)?;
+        let bad = |field| BadArguments::Value { field };
+        call.reply_fits(ReplyHeader::BYTES as u32)?;
+        let flags = Flags::from_bits(arguments.flags.get()).ok_or(bad("flags"))?;
+        let region = call.region(arguments.region.get())?;
+        let value_region = call.region(arguments.value_region.get())?;
+        let (form, value_form) = if flags.contains(Flags::TAGGED) {
+            (PointerForm::Tagged, PointerForm::Tagged)
+        } else {
+            (PointerForm::Plain { region }, PointerForm::Plain { region: value_region })
+        };
+        // A walk that goes on stands where a pointer has led it.
+        let is_first = arguments.hops_before.get() == 0;
+        let traverse = Traverse {
+            arguments,
+            at: Pointer { region, address: arguments.start.get() },
+            form,
+            value_form,
+            flags,
+            predicate: Predicate::from_code(arguments.predicate).ok_or(bad("predicate"))?,
+            descend: Predicate::from_code(arguments.descend).ok_or(bad("descend"))?,
+            value: Value::from_code(arguments.value).ok_or(bad("value"))?,
+            origin: if is_first { Origin::Arguments } else { Origin::Followed },
+            hops: 0,
+            hops_max: hops_max(&arguments)?,
+            levels: arguments.levels.get(),
+        };
+        traverse.check_fields().map_err(bad)?;
+        traverse.check_value().map_err(bad)?;
+        Ok(traverse)
+    }
+
+    #[inline]
+    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
+        match event {
+            Event::Start => self.fetch(),
+            Event::Fetched(element) => self.look(element, reply),
+            Event::Replied { .. } => Step::DONE,
+            _ => Step::UNEXPECTED,
+        }
+    }
+
+    fn resume_point(&self) -> Option<Continuation> {
+        let mut arguments = self.arguments;
+        arguments.start = self.at.address.into();
+        arguments.region = u16::from(self.at.region).into();
+        arguments.hops_before = self.hops_in_all().into();
+        arguments.levels = self.levels.into();
+        if let PointerForm::Plain { region } = self.value_form {
+            arguments.value_region = u16::from(region).into();
+        }
+        if self.predicate == Predicate::AtDepth {
+            arguments.key = arguments.key.get().saturating_sub(self.hops.into()).into();
+        }
+        Some(Continuation::new(&arguments.encode()))
+    }
+}
+
+/// The bounds of the arguments, as a number of elements.
+fn hops_max(arguments: &Arguments) -> Result<u32, BadArguments> {
+    let (hops, bytes) = (arguments.hops_max.get(), arguments.bytes_max.get());
+    let element = u32::from(arguments.element_bytes.get());
+    if !(4..=u32::from(ELEMENT_BYTES_MAX)).contains(&element) || !element.is_multiple_of(4) {
+        return Err(BadArguments::Value { field: "element_bytes" });
+    }
+    let hops = if hops == 0 { u32::MAX } else { hops };
+    match (bytes, bytes / element) {
+        (0, _) => Ok(hops),
+        (_, 0) => Err(BadArguments::Value { field: "bytes_max" }),
+        (_, fitting) => Ok(hops.min(fitting)),
+    }
+}
+
+/// A look at one element.
+impl Traverse {
+    /// Fetches the element, unless a bound is reached.
+    #[inline]
+    fn fetch(&self) -> Step {
+        if self.hops >= self.hops_max {
+            return Step::Finish(Outcome::Bounded);
+        }
+        let length = self.arguments.element_bytes.get().into();
+        Step::Fetch(Extent { at: self.at, length, origin: self.origin })
+    }
+
+    #[inline]
+    fn look(&mut self, element: &[u8], reply: &mut Reply<'_>) -> Step {
+        let depth = u64::from(self.hops);
+        self.hops = self.hops.saturating_add(1);
+        let is_inner = self.levels > 0;
+        if !is_inner || self.flags.contains(Flags::MATCH_ABOVE) {
+            let found = if self.predicate == Predicate::AtDepth {
+                (depth == self.arguments.key.get()).then_some(0)
+            } else {
+                let is_there = |field| !self.is_empty(element, field);
+                self.first_field(element, self.predicate, is_there)
+            };
+            if let Some(field) = found {
+                return self.found(element, field, reply);
+            }
+        }
+        let next = self.next(element);
+        self.levels = self.levels.saturating_sub(1);
+        match next.and_then(|word| self.form.follow(word)) {
+            Some(at) => {
+                self.at = at;
+                self.origin = Origin::Followed;
+                self.fetch()
+            }
+            None => self.end(&self.header(), reply),
+        }
+    }
+
+    /// The pointer by which the walk goes on.
+    #[inline]
+    fn next(&self, element: &[u8]) -> Option<u64> {
+        let mut place = i32::from(self.arguments.next_offset) * UNIT;
+        if self.levels > 0 {
+            if let Some(field) = self.first_field(element, self.descend, |_| true) {
+                place = self.child_place(field);
+            }
+        } else if !self.flags.contains(Flags::NEXT) {
+            return None;
+        }
+        Some(word(element, place))
+    }
+
+    /// Replies with what matched.
+    #[inline]
+    fn found(&self, element: &[u8], field: i32, reply: &mut Reply<'_>) -> Step {
+        let mut header = self.header();
+        header.is_found = 1;
+        // Below 64.
+        header.field = (field / UNIT) as u8;
+        let place = self.value_place(field);
+        let length = self.arguments.value_length.get();
+        match self.value {
+            Value::None => self.end(&header, reply),
+            Value::Pointer => {
+                let Some(at) = self.value_form.follow(word(element, place)) else {
+                    // Only an element that is matched by its depth can have no value.
+                    return self.end(&self.header(), reply);
+                };
+                header.value_region = at.region;
+                header.pointer = at.address.into();
+                match reply.append(header.as_bytes()) {
+                    Ok(()) => Step::FetchToReply(Extent::followed(at, length)),
+                    Err(full) => full.into(),
+                }
+            }
+            Value::Within => {
+                header.value_region = self.at.region;
+                header.pointer = self.at.address.wrapping_add(place as u64).into();
+                let value = part(element, place, length as usize);
+                match reply.append(header.as_bytes()).and_then(|()| reply.append(value)) {
+                    Ok(()) => Step::DONE,
+                    Err(full) => full.into(),
+                }
+            }
+        }
+    }
+
+    fn end(&self, header: &ReplyHeader, reply: &mut Reply<'_>) -> Step {
+        match reply.append(header.as_bytes()) {
+            Ok(()) => Step::DONE,
+            Err(full) => full.into(),
+        }
+    }
+
+    /// The header of a reply without a match.
+    fn header(&self) -> ReplyHeader {
+        ReplyHeader {
+            hops: self.hops_in_all().into(),
+            is_found: 0,
+            field: 0,
+            element_region: self.at.region,
+            value_region: 0,
+            element: self.at.address.into(),
+            pointer: 0.into(),
+        }
+    }
+
+    fn hops_in_all(&self) -> u32 {
+        self.arguments.hops_before.get().saturating_add(self.hops)
+    }
+
+    /// Whether no value belongs to a field.
+    #[inline]
+    fn is_empty(&self, element: &[u8], field: i32) -> bool {
+        self.value == Value::Pointer && word(element, self.value_place(field)) == 0
+    }
+
+    /// The byte at which the first field begins that fits and counts.
+    #[inline]
+    fn first_field(
+        &self,
+        element: &[u8],
+        predicate: Predicate,
+        counts: impl Fn(i32) -> bool,
+    ) -> Option<i32> {
+        let key = self.arguments.key.get();
+        let mut rest = self.arguments.mask.get();
+        while rest != 0 {
+            let place = rest.trailing_zeros() as i32 * UNIT;
+            rest &= rest - 1;
+            let field = match self.key_bytes() {
+                4 => number(element, place),
+                _ => word(element, place),
+            };
+            let fits = match predicate {
+                Predicate::Equal => field == key,
+                Predicate::Less => field < key,
+                Predicate::Greater => field > key,
+                Predicate::NotEqual => field != key,
+                Predicate::AtDepth => false,
+            };
+            if fits && counts(place) {
+                return Some(place);
+            }
+        }
+        None
+    }
+}
+
+/// Places within an element. All of them lie within it, since arguments are checked.
+impl Traverse {
+    #[inline]
+    fn key_bytes(&self) -> i32 {
+        if self.flags.contains(Flags::SHORT_KEYS) { 4 } else { 8 }
+    }
+
+    #[inline]
+    fn value_place(&self, field: i32) -> i32 {
+        let from = if self.flags.contains(Flags::RELATIVE) { field } else { 0 };
+        from + i32::from(self.arguments.value_offset) * UNIT
+    }
+
+    #[inline]
+    fn child_place(&self, field: i32) -> i32 {
+        field + i32::from(self.arguments.child_offset) * UNIT
+    }
+
+    fn holds(&self, place: i32, length: i32) -> bool {
+        let element = i32::from(self.arguments.element_bytes.get());
+        place >= 0 && place <= element && length <= element - place
+    }
+
+    /// The bytes at which the first and the last field begin.
+    fn outermost_fields(&self) -> [i32; 2] {
+        let mask = self.arguments.mask.get();
+        if mask == 0 {
+            return [0, 0];
+        }
+        [mask.trailing_zeros() as i32 * UNIT, (63 - mask.leading_zeros() as i32) * UNIT]
+    }
+
+    /// Whether fields and the pointers that lead on lie within the element; the field that is
+    /// wrong if not.
+    fn check_fields(&self) -> Result<(), &'static str> {
+        let [first, last] = self.outermost_fields();
+        let has_fields = self.arguments.mask.get() != 0;
+        if self.predicate == Predicate::AtDepth {
+            // Depths are counted along one chain, and there is no field to count from.
+            if has_fields || self.levels > 0 || self.flags.contains(Flags::RELATIVE) {
+                return Err("predicate");
+            }
+        } else if !has_fields || !self.holds(last, self.key_bytes()) {
+            return Err("mask");
+        }
+        let next = i32::from(self.arguments.next_offset) * UNIT;
+        let leads_on = self.levels > 0 || self.flags.contains(Flags::NEXT);
+        if leads_on && !self.holds(next, POINTER_BYTES) {
+            return Err("next_offset");
+        }
+        if self.levels > 0 {
+            if self.descend == Predicate::AtDepth {
+                return Err("descend");
+            }
+            let holds = |field| self.holds(self.child_place(field), POINTER_BYTES);
+            if !holds(first) || !holds(last) {
+                return Err("child_offset");
+            }
+        }
+        Ok(())
+    }
+
+    /// The same of the value.
+    fn check_value(&self) -> Result<(), &'static str> {
+        let length = self.arguments.value_length.get();
+        let within = match self.value {
+            Value::None if length == 0 => return Ok(()),
+            Value::Pointer if length <= TRANSFER_BYTES_MAX => POINTER_BYTES,
+            Value::Within if length <= ELEMENT_BYTES_MAX.into() => length as i32,
+            _ => return Err("value_length"),
+        };
+        let holds = |field| self.holds(self.value_place(field), within);
+        match self.outermost_fields().into_iter().all(holds) {
+            true => Ok(()),
+            false => Err("value_offset"),
+        }
+    }
+}
+
+/// A part of an element; empty if it is not there.
+#[inline]
+fn part(element: &[u8], place: i32, length: usize) -> &[u8] {
+    let place = place as usize;
+    element.get(place..place.saturating_add(length)).unwrap_or_default()
+}
+
+/// A word of an element.
+#[inline]
+fn word(element: &[u8], place: i32) -> u64 {
+    part(element, place, 8).first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+/// A number of 4 bytes of an element.
+#[inline]
+fn number(element: &[u8], place: i32) -> u64 {
+    part(element, place, 4).first_chunk().map_or(0, |word| u32::from_le_bytes(*word).into())
+}
