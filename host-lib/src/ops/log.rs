@@ -6,6 +6,7 @@ use nic_kernels::append::{self, Appended};
 use nic_kernels::fetch::{self, ReplyHeader};
 use nic_kernels::log::{BadBatch, Batch};
 use nic_wire::KernelId;
+use zerocopy::IntoBytes;
 
 use crate::error::OpError;
 use crate::operation::{Ask, Facts, Judgement, Op, Operation, Reply};
@@ -45,7 +46,7 @@ impl Operation for Append<'_> {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::APPEND, self.remote, &self.arguments.encode())
+        Ask::new(KernelId::APPEND, self.remote, self.arguments.as_bytes())
             .payload(self.payload)
             .reply(append::REPLY_BYTES)
     }
@@ -81,7 +82,7 @@ impl Operation for Fetch {
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
-        Ask::new(KernelId::FETCH, self.remote, &self.arguments.encode()).reply(self.room).facts([
+        Ask::new(KernelId::FETCH, self.remote, self.arguments.as_bytes()).reply(self.room).facts([
             self.arguments.from.get(),
             0,
             0,
