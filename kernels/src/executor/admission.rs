@@ -202,6 +202,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         if op.marks & (HOLDS | TAPS) != 0 {
             self.apart.facilities.held.give_back(op.payload.held);
         }
+        if op.marks & HOLDS != 0 {
+            // Only this much of it ever left the executor.
+            op.payload.received = op.payload.placed;
+        }
         let is_orphan = op.marks & ORPHANED != 0;
         op.marks = 0;
         if is_orphan {

@@ -128,6 +128,7 @@ impl<P: Copy> Op<P> {
             return self.finish(Status::Busy, false);
         };
         self.payload.held = chain;
+        self.payload.placed = 0;
         self.marks |= HOLDS;
         if self.payload.length == 0 {
             self.state = State::PayloadHeld;

@@ -279,3 +279,5 @@ fn words_that_change_meanwhile_are_whole() {
         drop(stopping);
     });
 }
+
+crate::bench::also_on_dma!(scans_agree_with_vectors, extremes_of_both_signs_are_exact,);

@@ -387,3 +387,11 @@ fn every_bad_argument_has_its_status() {
         crate::Invocation { reply_capacity: 23, ..crate::bench::op(KernelId::TRAVERSE, &short) };
     assert_eq!(memory.bench.start(&memory.rkey, &no_room), Err(Status::ReplyTooLong));
 }
+
+crate::bench::also_on_dma!(
+    lists_agree_with_an_oracle,
+    hash_tables_agree_with_a_map,
+    trees_agree_with_a_map,
+    binary_trees_match_on_the_way_down,
+    a_walk_without_end_is_bounded_and_can_be_resumed,
+);
