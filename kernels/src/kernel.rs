@@ -195,13 +195,9 @@ pub enum Step {
     /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed; if the
     /// export allows no writes, as [`Status::Denied`].
     HoldPayload,
-    /// Store up to four words, in no order: [`Event::Written`].
-    StoreWords {
-        /// Where; the length is 8, 16, 24 or 32.
-        at: Extent,
-        /// What; as many as the length says.
-        words: [u64; 4],
-    },
+    /// Store up to four words, in no order: the first of [`Kernel::words`], as many as the extent
+    /// is long, which is 8, 16, 24 or 32 bytes: [`Event::Written`].
+    StoreWords(Extent),
     /// Wait until an aligned word holds something else: [`Event::Woken`].
     ///
     /// The op costs nothing meanwhile. It is woken by any op of this executor that changes the
@@ -246,6 +242,9 @@ pub enum Step {
     /// The op is over.
     Finish(Outcome),
 }
+
+// Steps are kept in registers where kernels are inlined; longer ones are not.
+const _: () = assert!(size_of::<Step>() <= 48);
 
 impl Step {
     /// The op is over and well.
@@ -382,6 +381,13 @@ pub trait Kernel: Sized {
     fn tap(&mut self, offset: u32, part: &[u8], private: &mut [u8]) -> Result<(), BadArguments> {
         let _ = (offset, part, private);
         Ok(())
+    }
+
+    /// What [`Step::StoreWords`] stores. It is asked for apart, because every kernel would pay for
+    /// longer steps.
+    #[inline]
+    fn words(&self) -> [u64; 4] {
+        [0; 4]
     }
 
     /// Whether the op has begun something in memory that it must bring to an end, such as a

@@ -150,6 +150,10 @@ impl Kernel for Append {
         }
     }
 
+    fn words(&self) -> [u64; 4] {
+        [self.length.into(), self.checksum, self.tag, 0]
+    }
+
     #[inline]
     fn must_end(&self) -> bool {
         !matches!(self.phase, Phase::Payload | Phase::Header | Phase::Reserve | Phase::Wait)
@@ -273,10 +277,7 @@ impl Append {
             Phase::GapMark => {
                 Step::Store { at: self.part(self.start, 0, 8), word: state(self.start, Kind::Skip) }
             }
-            Phase::Words => Step::StoreWords {
-                at: self.part(self.record, 8, 24),
-                words: [self.length.into(), self.checksum, self.tag, 0],
-            },
+            Phase::Words => Step::StoreWords(self.part(self.record, 8, 24)),
             Phase::Place => {
                 Step::StorePayload(self.part(self.record, RECORD_HEADER_BYTES, self.length))
             }

@@ -239,11 +239,10 @@ impl<P: Copy> Op<P> {
         &mut self,
         kernel: &K,
         at: Extent,
-        words: &[u64; 4],
         turn: &mut Turn<'_, M>,
     ) -> After {
         let mut bytes = [0; 32];
-        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        for (place, word) in bytes.chunks_exact_mut(8).zip(kernel.words()) {
             place.copy_from_slice(&word.to_le_bytes());
         }
         let Some(bytes) = bytes.get(..at.length as usize).filter(|bytes| bytes.len() % 8 == 0)

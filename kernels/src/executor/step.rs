@@ -192,7 +192,7 @@ impl<P: Copy> Op<P> {
                 self.state = State::Peeking { offset, length };
                 After::Queue
             }
-            Step::StoreWords { at, words } => self.store_words(kernel, at, &words, turn),
+            Step::StoreWords(at) => self.store_words(kernel, at, turn),
             Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
             Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),

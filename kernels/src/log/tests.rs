@@ -658,7 +658,7 @@ fn a_record_that_memory_refuses_is_one_to_be_skipped() {
                 region.write(at.at.address, &word.to_le_bytes()).unwrap();
                 Event::Written
             }
-            Step::StoreWords { .. } => Event::Written,
+            Step::StoreWords(_) => Event::Written,
             Step::StorePayload(_) => {
                 assert!(append.must_end());
                 refusals += 1;
