@@ -57,7 +57,9 @@ pub use error::{NicError, OpError, OpPart, SubmitError};
 #[cfg(feature = "embedded")]
 pub use inline::InlineConfig;
 pub use nic::{Endpoint, Nic};
+pub use nic_kernels::append::Appended;
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
+pub use nic_kernels::log;
 pub use nic_kernels::{
     HOME_REGION, Pointer, chain_append, chain_read, consistent_read, indirect_read, prism, scan,
     traverse, version_chain,

@@ -9,7 +9,7 @@ use nic_wire::ticket::Ticket;
 
 use crate::operation::Op;
 use crate::ops::{
-    Call, CompareSwap, ConsistentRead, FetchAdd, IndirectRead, Read, Traverse, Write,
+    Append, Call, CompareSwap, ConsistentRead, Fetch, FetchAdd, IndirectRead, Read, Traverse, Write,
 };
 
 /// A region of another host, opened by a session; it makes ops for that session.
@@ -76,6 +76,55 @@ impl RemoteRegion {
     #[inline]
     pub fn fetch_add(&self, address: u64, addend: u64) -> Op<FetchAdd> {
         Op::new(FetchAdd::new(self.way.remote, address, addend))
+    }
+
+    /// Appends a record to the [`log`](crate::log) at an address of the region, in one round trip.
+    /// `tag` is whatever its readers are to know it by. The log may be full: see
+    /// [`Appended`](crate::Appended). The export must allow reads, writes and atomics.
+    ///
+    /// ```
+    /// use nic_host::log::{Batch, Log};
+    /// use nic_host::{Access, Appended, InlineConfig, Nic};
+    /// use std::time::Duration;
+    ///
+    /// // The target: a log in a region.
+    /// let nic = Nic::inline(InlineConfig::default())?;
+    /// let region = nic.region(1 << 20).create()?;
+    /// let log = Log::format(region.memory(), 0, 1 << 20)?;
+    /// let export = region.export(Access::READ.and(Access::WRITE).and(Access::ATOMIC))?;
+    ///
+    /// // The initiators: here in the same process.
+    /// let session = nic.session().open()?;
+    /// let remote = session.connect(&export.ticket())?;
+    /// let Appended::At { position, next } = session.run(remote.append(0, 7, b"apple"))? else {
+    ///     return Err("the log is full".into());
+    /// };
+    /// let fetched = session.run(remote.fetch(0, position, 4096))?;
+    /// let Batch::Records(mut records) = fetched.batch()? else { return Err("trimmed".into()) };
+    /// let record = records.next().ok_or("no record")?;
+    /// assert_eq!((record.tag, record.payload, records.next_position()), (7, &b"apple"[..], next));
+    ///
+    /// // Whoever is there first may wait.
+    /// let soon = Duration::from_millis(500);
+    /// let waiting = session.submit(remote.fetch(0, next, 4096).wait_for_records(soon))?;
+    /// session.run(remote.append(0, 8, b"pear"))?;
+    /// let fetched = session.block_on(session.issue(remote.fetch(0, next, 4096)))?;
+    /// assert!(matches!(fetched.batch()?, Batch::Records(records) if records.count() == 1));
+    /// # drop((waiting, log));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn append<'a>(&self, log: u64, tag: u64, payload: &'a [u8]) -> Op<Append<'a>> {
+        Op::new(Append::new(self.way.remote, log, tag, payload))
+    }
+
+    /// Reads the records of the [`log`](crate::log) at an address of the region, from a position on
+    /// and as many as fit `bytes_max` bytes; [`wait_for_records`](Op::wait_for_records) waits for
+    /// the first. Records that are torn are read again within the deadline. See
+    /// [`append`](Self::append) for an example.
+    #[inline]
+    pub fn fetch(&self, log: u64, from: u64, bytes_max: u32) -> Op<Fetch> {
+        Op::new(Fetch::new(self.way.remote, log, from, bytes_max))
     }
 
     /// Reads an object of up to 4 KiB that carries a checksum: whole, or not at all. The target

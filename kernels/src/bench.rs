@@ -1,15 +1,61 @@
 //! What tests build on: one application's memory, and an executor to run ops against it.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use nic_shm::RacyMem;
-use nic_wire::{Fate, KernelId, Rkey, Status, Time};
+use nic_wire::{Fate, KernelId, Rkey, Span, Status, Time};
 
-use crate::checked::Checked;
+use crate::checked::{Beneath, Checked};
+use crate::dma::{DmaMemory, Settings};
 use crate::mapped::{DomainId, MappedMemory, Tables};
 use crate::{
     Access, Budget, Builtin, Executor, Finish, Invocation, KernelSet, Limits, Memory, SlotId,
 };
+
+std::thread_local! {
+    /// Whether benches that this thread makes lie behind a DMA engine.
+    static ON_DMA: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test with its benches behind a DMA engine.
+pub(crate) fn on_dma(test: fn()) {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ON_DMA.set(false);
+        }
+    }
+    let _back = Back;
+    ON_DMA.set(true);
+    test();
+}
+
+/// Runs tests of this module once more, with their memory behind a DMA engine.
+macro_rules! also_on_dma {
+    ($($test:ident),+ $(,)?) => {
+        mod on_dma {
+            $(
+                #[test]
+                fn $test() {
+                    $crate::bench::on_dma(super::$test);
+                }
+            )+
+        }
+    };
+}
+pub(crate) use also_on_dma;
+
+/// What lies beneath: mapped memory, or the same behind a short queue whose latencies differ.
+fn beneath() -> Beneath {
+    let mapped = MappedMemory::new(Tables { domains: 2, regions: 16, exports: 16 });
+    if !ON_DMA.get() {
+        return Beneath::Mapped(mapped);
+    }
+    let latency = Span::from_ns(0)..=Span::from_ns(12);
+    let settings = Settings { depth: 4, latency, failures_per_million: 0, seed: 77 };
+    Beneath::Dma(DmaMemory::new(mapped, settings))
+}
 
 /// All that an export can allow.
 pub(crate) const ALL: Access = Access::all();
@@ -27,8 +73,7 @@ impl<K: KernelSet> Bench<K> {
     }
 
     pub(crate) fn with_limits(capacity: u32, limits: Limits) -> Self {
-        let tables = Tables { domains: 2, regions: 16, exports: 16 };
-        let mut memory = Checked::new(MappedMemory::new(tables));
+        let mut memory = Checked::new(beneath());
         let domain = memory.add_domain().unwrap();
         Bench { memory, domain, executor: Executor::new(capacity, limits) }
     }

@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use core::ops::Deref;
 
 use nic_shm::{Permission, RacyMem};
-use nic_wire::Rkey;
+use nic_wire::{Rkey, Span};
 
+use crate::dma::{self, DmaMemory};
 use crate::mapped::{self, ControlError, DomainId, MappedMemory};
 use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request};
 
@@ -39,7 +40,7 @@ struct Right {
 
 /// See the module's description.
 pub(crate) struct Checked {
-    mapped: MappedMemory,
+    beneath: Beneath,
     rooms: Vec<Room>,
     rights: Vec<Right>,
     /// Requests that were admitted, and that were refused.
@@ -47,21 +48,138 @@ pub(crate) struct Checked {
     pub(crate) refused: u64,
 }
 
+/// The memory beneath.
+pub(crate) enum Beneath {
+    /// Mapped memory.
+    Mapped(MappedMemory),
+    /// The same behind a DMA engine; each poll is a nanosecond of its time.
+    Dma(DmaMemory),
+}
+
+/// A request of the memory beneath.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PendingBeneath {
+    Mapped(mapped::Pending),
+    Dma(dma::Pending),
+}
+
+impl Beneath {
+    /// Where the control plane works.
+    fn control(&mut self) -> &mut MappedMemory {
+        match self {
+            Beneath::Mapped(memory) => memory,
+            Beneath::Dma(memory) => memory,
+        }
+    }
+}
+
+/// Calls a method of the memory beneath with a request of its own.
+macro_rules! with {
+    ($beneath:expr, $pending:expr, |$memory:ident, $own:ident| $call:expr) => {
+        match ($beneath, $pending) {
+            (Beneath::Mapped($memory), PendingBeneath::Mapped($own)) => $call,
+            (Beneath::Dma($memory), PendingBeneath::Dma($own)) => $call,
+            _ => unreachable!("a request of another memory"),
+        }
+    };
+}
+
+impl Memory for Beneath {
+    type Pending = PendingBeneath;
+
+    fn admit(&self, rkey: &Rkey) -> Result<Grant, AccessError> {
+        match self {
+            Beneath::Mapped(memory) => memory.admit(rkey),
+            Beneath::Dma(memory) => memory.admit(rkey),
+        }
+    }
+
+    fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError> {
+        match self {
+            Beneath::Mapped(memory) => memory.permit(grant, access),
+            Beneath::Dma(memory) => memory.permit(grant, access),
+        }
+    }
+
+    fn submit(&mut self, grant: Grant, request: &Request) -> Result<PendingBeneath, AccessError> {
+        match self {
+            Beneath::Mapped(memory) => memory.submit(grant, request).map(PendingBeneath::Mapped),
+            Beneath::Dma(memory) => memory.submit(grant, request).map(PendingBeneath::Dma),
+        }
+    }
+
+    fn poll(
+        &mut self,
+        pending: &PendingBeneath,
+        into: &mut [u8],
+    ) -> Result<Option<Done>, AccessError> {
+        if let Beneath::Dma(memory) = self {
+            memory.advance(memory.now() + Span::from_ns(1));
+        }
+        with!(self, pending, |memory, own| memory.poll(own, into))
+    }
+
+    fn abandon(&mut self, pending: &PendingBeneath) {
+        with!(self, pending, |memory, own| memory.abandon(own));
+    }
+
+    fn copy_out(
+        &self,
+        pending: &PendingBeneath,
+        offset: u32,
+        into: &mut [u8],
+    ) -> Result<(), AccessError> {
+        with!(self, pending, |memory, own| memory.copy_out(own, offset, into))
+    }
+
+    fn place(
+        &mut self,
+        pending: &PendingBeneath,
+        offset: u32,
+        bytes: &[u8],
+    ) -> Result<(), AccessError> {
+        with!(self, pending, |memory, own| memory.place(own, offset, bytes))
+    }
+
+    fn place_whole(&mut self, pending: &PendingBeneath, bytes: &[u8]) -> Result<(), AccessError> {
+        with!(self, pending, |memory, own| memory.place_whole(own, bytes))
+    }
+
+    fn last_word(&self, pending: &PendingBeneath) -> Option<u32> {
+        with!(self, pending, |memory, own| memory.last_word(own))
+    }
+
+    fn place_last_word(
+        &mut self,
+        pending: &PendingBeneath,
+        word: [u8; 8],
+    ) -> Result<(), AccessError> {
+        with!(self, pending, |memory, own| memory.place_last_word(own, word))
+    }
+
+    fn atomicity(&self) -> Atomicity {
+        match self {
+            Beneath::Mapped(memory) => memory.atomicity(),
+            Beneath::Dma(memory) => memory.atomicity(),
+        }
+    }
+}
+
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
-    mapped: mapped::Pending,
+    beneath: PendingBeneath,
     grant: Grant,
     request: Request,
 }
 
 impl Checked {
-    pub(crate) fn new(mapped: MappedMemory) -> Self {
-        Checked { mapped, rooms: Vec::new(), rights: Vec::new(), admitted: 0, refused: 0 }
+    pub(crate) fn new(beneath: Beneath) -> Self {
+        Checked { beneath, rooms: Vec::new(), rights: Vec::new(), admitted: 0, refused: 0 }
     }
 
     pub(crate) fn add_domain(&mut self) -> Result<DomainId, ControlError> {
-        self.mapped.add_domain()
+        self.beneath.control().add_domain()
     }
 
     pub(crate) fn register(
@@ -72,7 +190,7 @@ impl Checked {
     ) -> Result<u8, ControlError> {
         let length = memory.len();
         let writable = memory.permission() == Permission::ReadWrite;
-        let number = self.mapped.register(domain, memory, base)?;
+        let number = self.beneath.control().register(domain, memory, base)?;
         self.rooms.push(Room { domain, number, base, length, writable });
         Ok(number)
     }
@@ -85,7 +203,7 @@ impl Checked {
         follow: &[u8],
         secret: u64,
     ) -> Result<Rkey, ControlError> {
-        let rkey = self.mapped.export(domain, number, access, follow, secret)?;
+        let rkey = self.beneath.control().export(domain, number, access, follow, secret)?;
         self.rights.push(Right {
             export: rkey.export.get(),
             generation: rkey.generation.get(),
@@ -98,7 +216,7 @@ impl Checked {
     }
 
     pub(crate) fn revoke(&mut self, export: u16, generation: u16) -> Result<u32, ControlError> {
-        let ended = self.mapped.revoke(export, generation)?;
+        let ended = self.beneath.control().revoke(export, generation)?;
         let right = |right: &&mut Right| right.export == export && right.generation == generation;
         self.rights.iter_mut().find(right).expect("it was given out").is_revoked = true;
         Ok(ended)
@@ -145,7 +263,10 @@ impl Deref for Checked {
     type Target = MappedMemory;
 
     fn deref(&self) -> &MappedMemory {
-        &self.mapped
+        match &self.beneath {
+            Beneath::Mapped(memory) => memory,
+            Beneath::Dma(memory) => memory,
+        }
     }
 }
 
@@ -153,24 +274,24 @@ impl Memory for Checked {
     type Pending = Pending;
 
     fn admit(&self, rkey: &Rkey) -> Result<Grant, AccessError> {
-        self.mapped.admit(rkey)
+        self.beneath.admit(rkey)
     }
 
     fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError> {
-        self.mapped.permit(grant, access)
+        self.beneath.permit(grant, access)
     }
 
     fn submit(&mut self, grant: Grant, request: &Request) -> Result<Pending, AccessError> {
-        let submitted = self.mapped.submit(grant, request);
+        let submitted = self.beneath.submit(grant, request);
         let is_allowed = self.allows(grant, request);
         let answer = submitted.as_ref().map(|_| "admitted");
         assert_eq!(submitted.is_ok(), is_allowed, "{request:?} was {answer:?}");
         *if is_allowed { &mut self.admitted } else { &mut self.refused } += 1;
-        submitted.map(|mapped| Pending { mapped, grant, request: *request })
+        submitted.map(|beneath| Pending { beneath, grant, request: *request })
     }
 
     fn poll(&mut self, pending: &Pending, into: &mut [u8]) -> Result<Option<Done>, AccessError> {
-        let done = self.mapped.poll(&pending.mapped, into)?;
+        let done = self.beneath.poll(&pending.beneath, into)?;
         match done {
             Some(Done::Fetched(length)) => self.carried_out(pending, 0, length),
             Some(Done::Old(_) | Done::Written) => self.carried_out(pending, 0, 8),
@@ -180,40 +301,40 @@ impl Memory for Checked {
     }
 
     fn abandon(&mut self, pending: &Pending) {
-        self.mapped.abandon(&pending.mapped);
+        self.beneath.abandon(&pending.beneath);
     }
 
     fn copy_out(&self, pending: &Pending, offset: u32, into: &mut [u8]) -> Result<(), AccessError> {
-        self.mapped.copy_out(&pending.mapped, offset, into)?;
+        self.beneath.copy_out(&pending.beneath, offset, into)?;
         self.carried_out(pending, offset, into.len());
         Ok(())
     }
 
     fn place(&mut self, pending: &Pending, offset: u32, bytes: &[u8]) -> Result<(), AccessError> {
-        self.mapped.place(&pending.mapped, offset, bytes)?;
+        self.beneath.place(&pending.beneath, offset, bytes)?;
         self.carried_out(pending, offset, bytes.len());
         Ok(())
     }
 
     fn place_whole(&mut self, pending: &Pending, bytes: &[u8]) -> Result<(), AccessError> {
-        self.mapped.place_whole(&pending.mapped, bytes)?;
+        self.beneath.place_whole(&pending.beneath, bytes)?;
         self.carried_out(pending, 0, bytes.len());
         Ok(())
     }
 
     fn last_word(&self, pending: &Pending) -> Option<u32> {
-        self.mapped.last_word(&pending.mapped)
+        self.beneath.last_word(&pending.beneath)
     }
 
     fn place_last_word(&mut self, pending: &Pending, word: [u8; 8]) -> Result<(), AccessError> {
-        self.mapped.place_last_word(&pending.mapped, word)?;
+        self.beneath.place_last_word(&pending.beneath, word)?;
         let offset = self.last_word(pending).expect("a word was stored");
         self.carried_out(pending, offset, word.len());
         Ok(())
     }
 
     fn atomicity(&self) -> Atomicity {
-        self.mapped.atomicity()
+        self.beneath.atomicity()
     }
 }
 
@@ -227,7 +348,7 @@ mod tests {
     /// A region of 64 bytes that is exported with every right.
     fn checked() -> (Checked, Grant) {
         let tables = Tables { domains: 1, regions: 2, exports: 1 };
-        let mut memory = Checked::new(MappedMemory::new(tables));
+        let mut memory = Checked::new(Beneath::Mapped(MappedMemory::new(tables)));
         let domain = memory.add_domain().unwrap();
         let region = memory.register(domain, RacyMem::allocate(64), 0x1000).unwrap();
         let rkey = memory.export(domain, region, ALL, &[], 5).unwrap();

@@ -11,7 +11,8 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
 use crate::{
-    ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, traverse,
+    ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, log, sketch_write,
+    traverse,
 };
 
 const SENTINEL: u8 = 0xa5;
@@ -31,6 +32,17 @@ impl Regions {
             regions[place].write(0, bytes).unwrap();
         }
         Regions(regions)
+    }
+
+    /// Makes what lies at the start of the first region look like a log.
+    fn lay_log(&self, numbers: &[u8]) {
+        let number = |place: usize| u64::from(numbers.get(place).copied().unwrap_or(8)) * 32;
+        let [head, watermark] = [number(1) % 1024, number(2) % 256];
+        let words = [log::layout::MAGIC, 32 + number(0) % 1024, head, head + watermark];
+        let tail = [head + watermark + number(3) % 256];
+        for (place, word) in words.iter().chain(&tail).enumerate() {
+            self.0[0].write(place as u64 * 8, &word.to_le_bytes()).unwrap();
+        }
     }
 
     /// Makes pointer words of what stands where buffers begin, so that some lead to others.
@@ -72,6 +84,23 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         return;
     }
     arguments[2..8].fill(0);
+    if matches!(kernel, KernelId::APPEND | KernelId::FETCH) && arguments.len() >= 24 {
+        arguments[..2].fill(0);
+        arguments[8] &= 0xe0;
+        arguments[10..16].fill(0);
+        arguments[20..].fill(0xff);
+        if kernel == KernelId::FETCH {
+            arguments[22..24].fill(0);
+        } else {
+            arguments[26..28].fill(0);
+        }
+    }
+    if kernel == KernelId::SKETCH_WRITE && arguments.len() >= 24 {
+        arguments[8..16].fill(0);
+        arguments[16..18].fill(0xff);
+        arguments[18] &= 15;
+        arguments[19..].fill(0);
+    }
     if kernel == KernelId::CONSISTENT_READ {
         // All within an object of up to 1023 bytes.
         (arguments[1], arguments[8], arguments[9]) = (arguments[1] & 3, 0, 0);
@@ -197,7 +226,10 @@ fn no_input_breaks_a_kernel() {
             let kernel = Builtin::IDS[usize::from(*kernel) % Builtin::IDS.len()];
             let right = match kernel {
                 KernelId::READ | KernelId::WRITE => 16,
-                KernelId::FETCH_ADD | KernelId::CHAIN_READ => 24,
+                KernelId::FETCH_ADD
+                | KernelId::CHAIN_READ
+                | KernelId::FETCH
+                | KernelId::SKETCH_WRITE => 24,
                 KernelId::TRAVERSE => traverse::Arguments::BYTES,
                 KernelId::INDIRECT_READ => 56,
                 KernelId::CONSISTENT_READ => consistent_read::Arguments::BYTES,
@@ -209,6 +241,14 @@ fn no_input_breaks_a_kernel() {
             let mut arguments = *arguments;
             plausible(&mut arguments, kernel, *tame);
             let regions = Regions::new(contents);
+            if *tame && kernel == KernelId::SKETCH_WRITE {
+                let precision = u64::from(arguments[18]);
+                let words = [sketch_write::MAGIC.to_le_bytes(), precision.to_le_bytes()];
+                regions.0[0].write(0, words.as_flattened()).unwrap();
+            }
+            if *tame && matches!(kernel, KernelId::APPEND | KernelId::FETCH) {
+                regions.lay_log(contents);
+            }
             if kernel == KernelId::CHAIN_READ || kernel == KernelId::CHAIN_APPEND {
                 regions.make_links();
             } else if kernel == KernelId::PRISM {
@@ -242,9 +282,16 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
             let _ = bench.executor.payload(slot, 0, payload, &mut bench.memory);
         }
         let over = bench.run(Time::ZERO);
-        let takes_payload =
-            matches!(invocation.kernel, KernelId::WRITE | KernelId::CHAIN_APPEND | KernelId::PRISM);
-        assert!(takes_payload || !over.is_empty(), "{:?} never ends", invocation.kernel);
+        let may_wait = matches!(
+            invocation.kernel,
+            KernelId::WRITE
+                | KernelId::SKETCH_WRITE
+                | KernelId::CHAIN_APPEND
+                | KernelId::PRISM
+                | KernelId::APPEND
+                | KernelId::FETCH
+        );
+        assert!(may_wait || !over.is_empty(), "{:?} never ends", invocation.kernel);
         for (slot, _, finish) in over {
             assert!(finish.reply_length <= invocation.reply_capacity);
             let replies = matches!(finish.status, Status::Ok | Status::Continues);
@@ -260,3 +307,5 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
     assert!(bench.executor.is_idle());
     assert_eq!(bench.memory.holds(rkey.export.get(), rkey.generation.get()), 0);
 }
+
+crate::bench::also_on_dma!(no_input_breaks_a_kernel,);

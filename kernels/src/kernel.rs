@@ -1,6 +1,6 @@
 //! What a kernel is: an event in, a step out.
 
-use nic_wire::{Fate, KernelId, Status};
+use nic_wire::{Fate, KernelId, Span, Status};
 
 use crate::executor::Strands;
 use crate::reply::Reply;
@@ -155,8 +155,15 @@ pub enum Event<'a> {
     },
     /// The word as it was before the atomic operation.
     Old(u64),
-    /// The word is stored.
+    /// What was to be stored is stored.
     Written,
+    /// The whole payload is with the executor: [`Step::HoldPayload`].
+    Held,
+    /// The word that [`Step::Await`] named, as it is now. It is what it was if the time is over.
+    Woken(u64),
+    /// Memory refused the last step. Only kernels hear of it that
+    /// [must end by themselves](Kernel::must_end).
+    Refused(Status),
 }
 
 /// What a kernel wants next.
@@ -171,6 +178,40 @@ pub enum Step {
     /// Place the op's payload, whose length the extent must have: [`Event::Payload`]. Its last
     /// naturally aligned word appears after all other bytes.
     StorePayload(Extent),
+    /// Place the op's payload as [`StorePayload`](Step::StorePayload) does, each part going through
+    /// [`Kernel::tap`] first, with [`PRIVATE_BYTES`](crate::PRIVATE_BYTES) of memory that the op has
+    /// for itself from here to its end, zero at first: [`Event::Payload`]. If there is no room the
+    /// op ends as [`Status::Busy`], not executed.
+    TapPayload(Extent),
+    /// A part of the memory that the op has for itself: [`Event::Fetched`].
+    Peek {
+        /// Where it begins.
+        offset: u32,
+        /// Its length in bytes.
+        length: u32,
+    },
+    /// Take the op's payload into memory of the executor's own until it is whole: [`Event::Held`].
+    /// Nothing of the region is touched before; [`StorePayload`](Step::StorePayload) then places
+    /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed; if the
+    /// export allows no writes, as [`Status::Denied`].
+    HoldPayload,
+    /// Store up to four words, in no order: the first of [`Kernel::words`], as many as the extent
+    /// is long, which is 8, 16, 24 or 32 bytes: [`Event::Written`].
+    StoreWords(Extent),
+    /// Wait until an aligned word holds something else: [`Event::Woken`].
+    ///
+    /// The op costs nothing meanwhile. It is woken by any op of this executor that changes the
+    /// word; others change it unseen (the application, another engine), so the word is looked at
+    /// again every [`Limits::look_again`](crate::Limits::look_again) as well. The op's deadline ends
+    /// the wait and the op.
+    Await {
+        /// Where; the length is 8.
+        word: Extent,
+        /// What it held.
+        unlike: u64,
+        /// How long to wait at the most.
+        at_most: Span,
+    },
     /// Store an aligned word with Release: [`Event::Written`].
     Store {
         /// Where; the length is 8.
@@ -202,11 +243,20 @@ pub enum Step {
     Finish(Outcome),
 }
 
+// Steps are kept in registers where kernels are inlined; longer ones are not.
+const _: () = assert!(size_of::<Step>() <= 48);
+
 impl Step {
     /// The op is over and well.
     pub const DONE: Step = Step::Finish(Outcome::Done);
     /// The answer to an event that the kernel never asked for.
     pub const UNEXPECTED: Step = Step::Finish(Outcome::Failed(Status::Unsupported));
+
+    /// Ends the op with a status; whether it had its effect is unknown if it has changed anything.
+    #[inline]
+    pub const fn abandon(status: Status) -> Step {
+        Step::Finish(Outcome::Abandoned(status))
+    }
 
     /// Ends the op with a status.
     #[inline]
@@ -226,9 +276,12 @@ pub enum Outcome {
     Fetched,
     /// At a bound of its own: with its [`Kernel::resume_point`], as if the executor had stopped it.
     Bounded,
-    /// With a status other than [`Status::Ok`]; nothing of the reply is sent, unless the status is
-    /// [`Status::Continues`]: then the kernel has put a continuation at its end.
+    /// With a status other than [`Status::Ok`]; what it has changed is all that it ever would.
+    /// Nothing of the reply is sent, unless the status is [`Status::Continues`]: then the kernel has
+    /// put a continuation at its end.
     Failed(Status),
+    /// The same, in the middle of what it wanted to change.
+    Abandoned(Status),
 }
 
 /// Arguments with which an op that was stopped at a bound may go on. They pass through the
@@ -317,6 +370,35 @@ pub trait Kernel: Sized {
     /// steps are counted.
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step;
 
+    /// Looks at a part of the payload on its way to memory, `offset` bytes into the whole, after
+    /// [`Step::TapPayload`]. Parts come in any order, each once; they begin at multiples of 8 bytes
+    /// and but for the last end there, if the initiator's engine behaves. `private` is the op's
+    /// own.
+    ///
+    /// # Errors
+    /// A part that the kernel does not take; the op ends with its status.
+    #[inline]
+    fn tap(&mut self, offset: u32, part: &[u8], private: &mut [u8]) -> Result<(), BadArguments> {
+        let _ = (offset, part, private);
+        Ok(())
+    }
+
+    /// What [`Step::StoreWords`] stores. It is asked for apart, because every kernel would pay for
+    /// longer steps.
+    #[inline]
+    fn words(&self) -> [u64; 4] {
+        [0; 4]
+    }
+
+    /// Whether the op has begun something in memory that it must bring to an end, such as a
+    /// reservation that others wait behind. While that is so, neither its deadline nor the end of
+    /// its initiator stops it, and it hears of refused accesses: [`Event::Refused`]. Such a stretch
+    /// must be short, and wait for nobody.
+    #[inline]
+    fn must_end(&self) -> bool {
+        false
+    }
+
     /// From where the initiator may go on, asked when the op stops at a bound: the executor's, or
     /// its own ([`Outcome::Bounded`]).
     fn resume_point(&self) -> Option<Continuation> {
@@ -324,7 +406,8 @@ pub trait Kernel: Sized {
     }
 
     /// The kernel of a part of the op, after [`Step::Split`]: it hears [`Event::Start`] and runs
-    /// beside the others. Strands take no payload and are not split again.
+    /// beside the others. Strands take no payload, await no word and are not split again; they are
+    /// stopped with their op, which goes on for them only if [it must](Self::must_end).
     fn strand(&self, place: u8) -> Option<Self> {
         let _ = place;
         None

@@ -8,8 +8,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
+//! | [`dma`] | the same behind a simulated DMA engine: latency, a bounded queue, failures |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
+//! | [`sketch_write`] | values are stored and the different ones counted (HyperLogLog) |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
+//! | [`append`], [`fetch`] | records at the end of a log, and from a position on |
+//! | [`log`] | the log: layout, the owner's side, and the reader's validation |
 //! | [`consistent_read`] | StRoM's read of an object that its checksum proves |
 //! | [`indirect_read`] | Snap's batched reads through an indirection table |
 //! | [`traverse`] | StRoM's pointer chase: lists, chained buckets, trees |
@@ -67,18 +71,23 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod append;
 pub mod bucket_table;
 pub mod chain_append;
 pub mod chain_read;
 pub mod compare_swap;
 pub mod consistent_read;
+pub mod dma;
+pub mod fetch;
 pub mod fetch_add;
 pub mod indirect_read;
+pub mod log;
 pub mod mapped;
 pub mod prism;
 pub mod read;
 pub mod scan;
 pub mod scan_and_read;
+pub mod sketch_write;
 pub mod traverse;
 pub mod version_chain;
 pub mod write;
@@ -93,7 +102,6 @@ mod fuzz;
 mod kernel;
 mod memory;
 mod pointer_form;
-#[cfg(test)]
 mod random;
 mod reply;
 mod set;
@@ -122,6 +130,8 @@ pub const KERNEL_STATE_BYTES_MAX: usize = 192;
 pub const GATHER_BYTES_MAX: usize = 512;
 /// The most bytes that one step may fetch, and that a kernel may reply with from a private copy.
 pub const FETCH_BYTES_MAX: usize = 4096;
+/// How much memory a kernel has for itself that taps its payload, in bytes.
+pub const PRIVATE_BYTES: usize = 4096;
 /// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
 /// around it in a store.
 pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;

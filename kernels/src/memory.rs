@@ -188,6 +188,9 @@ pub enum AccessError {
     /// The region's owner took pages away from under it: ask for a new region.
     #[error("pages of the region were taken away by its owner; ask it for a new region")]
     MemoryLost,
+    /// The device that reaches the memory failed to carry the access out: try again.
+    #[error("the device that reaches the memory failed to carry the access out; try again")]
+    TransferFailed,
     /// This memory cannot do such an access.
     #[error("this memory does not support the access")]
     Unsupported,
@@ -204,6 +207,7 @@ impl AccessError {
             AccessError::Misaligned { .. } => Status::Misaligned,
             AccessError::BadPointer { .. } => Status::BadPointer,
             AccessError::MemoryLost => Status::MemoryLost,
+            AccessError::TransferFailed => Status::TransferFailed,
             AccessError::Unsupported => Status::Unsupported,
         }
     }

@@ -1,5 +1,6 @@
-//! A small generator for tests: the same seed, the same numbers (splitmix64).
+//! A small generator for tests and simulations: the same seed, the same numbers (splitmix64).
 
+#[derive(Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -149,5 +149,11 @@ crate::kernel_set! {
         Prism(crate::prism::Prism),
         /// Scan a range of records.
         Scan(crate::scan::Scan),
+        /// Store values and count the different ones.
+        SketchWrite(crate::sketch_write::SketchWrite),
+        /// Append a record to a log.
+        Append(crate::append::Append),
+        /// Read records of a log.
+        Fetch(crate::fetch::Fetch),
     }
 }

@@ -105,12 +105,18 @@ impl KernelId {
     pub const TRAVERSE: KernelId = KernelId(8);
     /// Read an object whose checksum fits (StRoM).
     pub const CONSISTENT_READ: KernelId = KernelId(9);
+    /// Store values and count the different ones (StRoM's HyperLogLog).
+    pub const SKETCH_WRITE: KernelId = KernelId(11);
     /// Walk a version chain to its latest entry and read it (Clover).
     pub const CHAIN_READ: KernelId = KernelId(12);
     /// Write an entry and link it behind the latest of its version chain (Clover).
     pub const CHAIN_APPEND: KernelId = KernelId(13);
     /// Run up to four primitives, each of which may depend on the one before (PRISM).
     pub const PRISM: KernelId = KernelId(14);
+    /// Append a record to a log.
+    pub const APPEND: KernelId = KernelId(15);
+    /// Read records of a log.
+    pub const FETCH: KernelId = KernelId(16);
     /// Scan a range of fixed-size records with a predicate.
     pub const SCAN: KernelId = KernelId(17);
     /// The first number for kernels that users bring.
@@ -127,6 +133,7 @@ impl KernelId {
                 | KernelId::TRAVERSE
                 | KernelId::CONSISTENT_READ
                 | KernelId::CHAIN_READ
+                | KernelId::FETCH
                 | KernelId::SCAN
         )
     }

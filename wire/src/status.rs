@@ -97,6 +97,8 @@ codes! {
         MemoryLost = 24 => "the region's memory was taken away by its owner",
         /// The engine is ending and begins nothing new. Retry with its successor.
         Draining = 25 => "the engine is ending",
+        /// The device that reaches the target's memory failed an access. Retry if the fate allows.
+        TransferFailed = 26 => "the target's device failed an access to memory",
     }
 }
 

@@ -171,3 +171,9 @@ fn values_of_eight_cache_lines_are_never_wrong() {
 fn long_values_are_never_wrong() {
     race(1500);
 }
+
+crate::bench::also_on_dma!(
+    gathered_values_are_never_wrong,
+    values_of_eight_cache_lines_are_never_wrong,
+    long_values_are_never_wrong,
+);

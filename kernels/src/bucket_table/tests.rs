@@ -313,3 +313,12 @@ fn one_buffer_serves_every_lookup_of_the_owner() {
     }
     assert_eq!(buffer.as_ptr(), place, "never reallocated");
 }
+
+crate::bench::also_on_dma!(
+    readers_and_owner_see_what_was_stored,
+    small_buckets_overflow_and_recover,
+    keys_whose_low_halves_collide_are_told_apart,
+    keys_whose_whole_hashes_collide_are_told_apart,
+    the_longest_key_and_value_are_served,
+    a_reply_carries_no_more_than_the_entry,
+);

@@ -201,3 +201,9 @@ fn no_torn_object_leaves_while_its_owner_writes_it() {
         });
     }
 }
+
+crate::bench::also_on_dma!(
+    whole_objects_come_back_and_damaged_ones_do_not,
+    a_torn_object_is_read_again_so_often_and_no_more,
+    long_buffers_are_few_and_come_back,
+);

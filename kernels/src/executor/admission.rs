@@ -2,8 +2,9 @@
 
 use nic_wire::{Fate, Status, Time};
 
+use super::advance::must_end;
 use super::apart::Apart;
-use super::slot::{Slot, State};
+use super::slot::{HOLDS, ORPHANED, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
 use crate::kernel::{Call, Event, Kernel};
@@ -80,8 +81,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let Executor { slots, apart, limits, cost, .. } = self;
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
-        let long_buffers = &mut apart.long_buffers;
-        let turn = Turn { memory, long_buffers, limits, cost };
+        let facilities = &mut apart.facilities;
+        let turn = Turn { memory, facilities, limits, cost, now, index };
         let start = Start { slot, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
@@ -108,15 +109,23 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// Stops an op whose owner went away, wherever it is, and frees its slot. Returns what is then
-    /// known of its effect; for a stale name, nothing is.
+    /// known of its effect; for a stale name, nothing is. An op that
+    /// [must end by itself](Kernel::must_end) goes on until it has, and frees its slot then.
     #[cold]
     pub fn cancel(&mut self, slot: SlotId, memory: &mut M) -> Fate {
         if self.find(slot).is_none() {
             return Fate::Unknown;
         }
+        if self.orphan(slot.index) {
+            return Fate::Unknown;
+        }
         let found = &mut self.slots[slot.index as usize].op;
         found.drop_ranges(memory, &mut self.apart);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
+        if found.marks & (HOLDS | TAPS) != 0 {
+            self.apart.facilities.held.give_back(found.payload.held);
+            found.marks = 0;
+        }
         match found.state {
             State::Reported => {
                 found.vacate();
@@ -126,6 +135,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             State::Payload(pending) => {
                 memory.abandon(&pending);
                 found.vacate();
+                self.unpark(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Holding | State::Awaiting => {
+                found.vacate();
+                self.apart.facilities.waiters.remove(slot.index);
                 self.unpark(slot.index);
                 self.free.push(slot.index);
                 stopped
@@ -147,16 +163,57 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 found.state = State::Cancelled;
                 found.end.fate
             }
-            State::Fetching(pending) => {
+            State::Fetching(pending) | State::Placing(pending) | State::Looking(pending) => {
                 memory.abandon(&pending);
+                self.apart.facilities.waiters.remove(slot.index);
                 found.state = State::Cancelled;
                 stopped
             }
-            State::PayloadPlaced | State::Free | State::Cancelled => {
+            State::PayloadPlaced
+            | State::PayloadHeld
+            | State::WordsStored
+            | State::Peeking { .. }
+            | State::Refused(_)
+            | State::Free
+            | State::Cancelled => {
                 found.state = State::Cancelled;
                 stopped
             }
         }
+    }
+
+    /// If an op must end by itself, its name is stale from here on and nobody hears of its end.
+    fn orphan(&mut self, index: u32) -> bool {
+        let Slot { op, kernel } = &mut self.slots[index as usize];
+        let is_under_way = !matches!(op.state, State::Finished | State::Reported);
+        if !is_under_way || !must_end(kernel) {
+            return false;
+        }
+        op.marks |= ORPHANED;
+        op.generation = op.generation.wrapping_add(1);
+        true
+    }
+
+    /// Lets go of what an op that is over had besides its slot. Whether that was all: of an orphan
+    /// nobody is told, and its slot is free.
+    #[cold]
+    pub(super) fn close(&mut self, index: u32, memory: &mut M) -> bool {
+        let op = &mut self.slots[index as usize].op;
+        if op.marks & (HOLDS | TAPS) != 0 {
+            self.apart.facilities.held.give_back(op.payload.held);
+        }
+        if op.marks & HOLDS != 0 {
+            // Only this much of it ever left the executor.
+            op.payload.received = op.payload.placed;
+        }
+        let is_orphan = op.marks & ORPHANED != 0;
+        op.marks = 0;
+        if is_orphan {
+            op.drop_ranges(memory, &mut self.apart);
+            op.vacate();
+            self.free.push(index);
+        }
+        is_orphan
     }
 
     /// Lets go of what ops hold whose export has been revoked, so that a revocation need not wait
@@ -172,13 +229,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             match op.state {
                 State::Finished | State::Reported => op.drop_ranges(memory, &mut self.apart),
                 // The table of slots is shorter than a u32 reaches.
-                State::Payload(_) | State::Waiting => {
-                    self.end_payload(index as u32, memory, Status::Revoked)
+                State::Payload(_) | State::Holding | State::Awaiting | State::Waiting => {
+                    self.end_parked(index as u32, memory, Status::Revoked);
                 }
                 _ => {}
             }
         }
-        let Apart { strands, long_buffers } = &mut self.apart;
-        strands.release_revoked(long_buffers, memory);
+        let Apart { strands, facilities } = &mut self.apart;
+        strands.release_revoked(&mut facilities.long_buffers, memory);
     }
 }

@@ -13,6 +13,23 @@ use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
 use crate::set::{KernelSet, Visit};
 
+/// Asks a kernel whether it must end by itself.
+struct MustEnd;
+
+impl Visit for MustEnd {
+    type Output = bool;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> bool {
+        kernel.must_end()
+    }
+}
+
+/// Whether an op must end by itself.
+#[cold]
+pub(super) fn must_end<K: KernelSet>(kernel: &mut Option<K>) -> bool {
+    kernel.as_mut().is_some_and(|kernel| kernel.visit(MustEnd))
+}
+
 /// Why there is a kernel.
 const UNDER_WAY: &str = "an op that waits for memory or payload has a kernel since its start";
 
@@ -77,7 +94,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         answer: &mut impl FnMut(Ended<'_, M>) -> Answer,
     ) -> Progress {
         if now >= self.parked_deadline {
-            self.stop_expired_parked(memory, now);
+            self.see_to_parked(memory, now);
         }
         let mut count = 0;
         for _ in 0..budget.rounds {
@@ -90,11 +107,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 let Slot { op, kernel } = &mut *slot;
                 let turn = Turn {
                     memory,
-                    long_buffers: &mut self.apart.long_buffers,
+                    facilities: &mut self.apart.facilities,
                     limits: &self.limits,
                     cost: &mut self.cost,
+                    now,
+                    index,
                 };
-                let after = op.advance(kernel, turn, now, &mut self.scratch);
+                let after = op.advance(kernel, turn, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
@@ -102,6 +121,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                         kept += 1;
                     }
                     After::Over => {
+                        if slot.op.marks != 0 && self.close(index, memory) {
+                            continue;
+                        }
+                        let slot = &mut self.slots[index as usize];
                         count += 1;
                         if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
                             self.free.push(index);
@@ -120,6 +143,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, now, budget);
                 is_spent |= self.cost >= budget.cost;
+            }
+            if self.apart.facilities.waiters.has_woken() {
+                self.rouse_woken(memory);
             }
             if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
                 break;
@@ -202,18 +228,62 @@ impl Visit for AskFate {
 }
 
 impl<P: Copy> Op<P> {
+    /// The same for what only few kernels ask for.
+    #[inline(never)]
+    fn advance_rare<K: KernelSet, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &mut Option<K>,
+        mut turn: Turn<'_, M>,
+        scratch: &mut [u8; FETCH_BYTES_MAX],
+    ) -> After {
+        let op = self;
+        let must_end = must_end(kernel);
+        let is_late = turn.now >= op.deadline && !must_end;
+        let event = match op.state {
+            State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
+            State::PayloadHeld => Event::Held,
+            State::WordsStored => Event::Written,
+            State::Peeking { offset, length } => {
+                *turn.cost += 1;
+                let Some(bytes) = op.peek(&mut turn, offset, length, scratch) else {
+                    return op.finish(Status::Unsupported, true);
+                };
+                Event::Fetched(bytes)
+            }
+            State::Refused(status) => Event::Refused(status),
+            State::Placing(pending) | State::Looking(pending) if is_late => {
+                turn.memory.abandon(&pending);
+                turn.facilities.waiters.remove(turn.index);
+                return op.finish(Status::Expired, false);
+            }
+            State::Placing(pending) => match op.place_next(&pending, &mut turn) {
+                Ok(false) => return After::Queue,
+                Ok(true) => Event::Payload,
+                Err(error) => return op.refused(error.status(), must_end),
+            },
+            State::Looking(pending) => match op.look(&pending, &mut turn, scratch) {
+                Ok(word) => Event::Woken(word),
+                Err(after) => return after,
+            },
+            _ => unreachable!("an op in the queue that has nothing to do there"),
+        };
+        if matches!(event, Event::Written | Event::Payload) && !turn.facilities.waiters.is_empty() {
+            turn.facilities.waiters.wake(&op.target);
+        }
+        kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
+    }
+
     /// Asks the op's memory, and steps its kernel with the answer.
     #[inline(always)]
     pub(super) fn advance<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
         kernel: &mut Option<K>,
         turn: Turn<'_, M>,
-        now: Time,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
         let op = self;
         let event = match &op.state {
-            State::Fetching(pending) if now < op.deadline => {
+            State::Fetching(pending) if turn.now < op.deadline || must_end(kernel) => {
                 match turn.memory.poll(pending, &mut scratch[..]) {
                     Ok(Some(Done::Fetched(length))) => {
                         let bytes = &scratch[..length];
@@ -226,7 +296,7 @@ impl<P: Copy> Op<P> {
                     Ok(Some(Done::Old(word))) => Event::Old(word),
                     Ok(Some(Done::Written)) => Event::Written,
                     Ok(None) => return After::NotYet,
-                    Err(error) => return op.finish(error.status(), false),
+                    Err(error) => return op.refused(error.status(), must_end(kernel)),
                 }
             }
             State::Finished => return After::Over,
@@ -236,11 +306,14 @@ impl<P: Copy> Op<P> {
                 return op.finish(Status::Expired, false);
             }
             State::Cancelled => return After::Gone,
-            State::Free | State::Payload(_) | State::Waiting | State::Split | State::Reported => {
-                unreachable!("an op in the queue that has nothing to do there")
-            }
+            _ => return op.advance_rare(kernel, turn, scratch),
         };
-        op.changed |= event != Event::Payload;
+        if event != Event::Payload {
+            op.changed = true;
+        }
+        if !turn.facilities.waiters.is_empty() {
+            turn.facilities.waiters.wake(&op.target);
+        }
         kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
     }
 }

@@ -2,31 +2,47 @@
 
 use nic_wire::Status;
 
+use super::Limits;
+use super::held::Held;
 use super::long_buffers::LongBuffers;
 use super::slot::{Op, SPLIT};
 use super::strands::StrandTable;
+use super::waiting::Waiters;
 use crate::memory::Memory;
 
-/// Strands, and buffers for long replies.
+/// Strands, and what steps of few kernels need.
 #[derive(Debug)]
 pub(super) struct Apart<P> {
     pub(super) strands: StrandTable<P>,
+    pub(super) facilities: Facilities,
+}
+
+/// What a step of few kernels needs besides its op.
+#[derive(Debug)]
+pub(super) struct Facilities {
+    pub(super) waiters: Waiters,
+    pub(super) held: Held,
     pub(super) long_buffers: LongBuffers,
 }
 
 impl<P: Copy> Apart<P> {
     /// For an executor of so many ops. All memory is taken here.
-    pub(super) fn new(capacity: usize) -> Self {
-        Apart { strands: StrandTable::new(capacity), long_buffers: LongBuffers::new() }
+    pub(super) fn new(capacity: usize, limits: &Limits) -> Self {
+        let facilities = Facilities {
+            waiters: Waiters::with_capacity(capacity),
+            held: Held::new(limits.held_bytes),
+            long_buffers: LongBuffers::new(),
+        };
+        Apart { strands: StrandTable::new(capacity), facilities }
     }
 
     /// Takes back what an op has here: its reply is lost.
     #[cold]
     pub(super) fn release(&mut self, op: &mut Op<P>, memory: &mut impl Memory<Pending = P>) {
         if op.ranges == SPLIT {
-            self.strands.release(op, &mut self.long_buffers, memory);
+            self.strands.release(op, &mut self.facilities.long_buffers, memory);
         } else {
-            self.long_buffers.release(op);
+            self.facilities.long_buffers.release(op);
         }
         op.ranges = 0;
     }
@@ -43,7 +59,7 @@ impl<P: Copy> Apart<P> {
         if op.ranges == SPLIT {
             op.copy_strands(memory, self, offset, into)
         } else {
-            self.long_buffers.copy(op, offset, into)
+            self.facilities.long_buffers.copy(op, offset, into)
         }
     }
 }

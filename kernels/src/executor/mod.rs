@@ -13,22 +13,26 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! An op may split into strands ([`strands`]), which are advanced in the same rounds.
+//! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
+//! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
+//! a word of memory changes ([`waiting`]).
 
 mod admission;
 mod advance;
 mod apart;
+mod held;
 mod long_buffers;
 mod payload;
 mod reply;
 mod slot;
 mod step;
 mod strands;
+mod waiting;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use nic_wire::{Fate, KernelId, Status, Time};
+use nic_wire::{Fate, KernelId, Span, Status, Time};
 
 use crate::FETCH_BYTES_MAX;
 use crate::memory::Memory;
@@ -36,7 +40,7 @@ use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
 use apart::Apart;
 pub use payload::PayloadError;
-use slot::{Op, Slot};
+use slot::{Op, Slot, State};
 use strands::STRAND_SLOTS;
 pub use strands::{STRANDS_MAX, StrandHeader, Strands};
 
@@ -47,11 +51,22 @@ pub struct Limits {
     pub steps: u32,
     /// Bytes fetched into private copies (start: 64 MiB).
     pub bytes: u64,
+    /// How often a word is looked at that an op waits for and that nobody here has changed
+    /// (start: every millisecond).
+    pub look_again: Span,
+    /// For all ops together: how many bytes of payload the executor can hold until they are whole
+    /// (start: 4 MiB). Memory is taken from the system as it is first used.
+    pub held_bytes: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { steps: 64 << 10, bytes: 64 << 20 }
+        Limits {
+            steps: 64 << 10,
+            bytes: 64 << 20,
+            look_again: Span::from_ms(1),
+            held_bytes: 4 << 20,
+        }
     }
 }
 
@@ -77,7 +92,7 @@ pub struct Progress {
     pub finished: u32,
     /// Ops that could go on at once, with more budget or when their memory answers.
     pub ready: u32,
-    /// Ops that wait for payload, or for slots for their strands.
+    /// Ops that wait for payload, for slots for their strands, or for a word to change.
     pub waiting: u32,
     /// Cost since the end of the last run, as [`Budget::cost`] counts it.
     pub cost: u64,
@@ -138,9 +153,10 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
-    /// Ops that wait for payload or for strands; each slot knows its place here.
+    /// Ops that wait for payload, for strands or for a word to change; each slot knows its place
+    /// here.
     parked: Vec<u32>,
-    /// No parked op has an earlier deadline.
+    /// No parked op has to be seen to earlier.
     parked_deadline: Time,
     /// What few ops need.
     apart: Apart<M::Pending>,
@@ -169,7 +185,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
-            apart: Apart::new(count),
+            apart: Apart::new(count, &limits),
             strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
@@ -196,10 +212,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
-    /// that waits for payload or for strands passes. Perhaps earlier than that, never later.
+    /// that waits for payload or for strands passes, or a word is to be looked at again. Perhaps
+    /// earlier than that, never later.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.parked_deadline
+    }
+
+    /// Whether an op waits for a word to change; for a stale name, no.
+    #[inline]
+    pub fn waits(&self, slot: SlotId) -> bool {
+        self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting))
     }
 
     /// The op, if the name is not stale.

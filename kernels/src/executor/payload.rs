@@ -2,7 +2,7 @@
 
 use nic_wire::{Status, Time};
 
-use super::slot::{Slot, State};
+use super::slot::{Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, SlotId};
 use crate::memory::{AccessError, Memory};
@@ -55,18 +55,25 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             self.seek_place(slot.index, memory)?;
         }
         let found = &mut self.slots[slot.index as usize].op;
+        if matches!(found.state, State::Holding) {
+            return self.hold_part(slot.index, offset, part, memory);
+        }
         let State::Payload(pending) = found.state else { return Err(PayloadError::Over) };
         let length = found.payload.length;
         let end = offset as usize + part.len();
         let total = found.payload.received as usize + part.len();
         if end > length as usize || total > length as usize {
-            self.end_payload(slot.index, memory, Status::BadArguments);
+            self.end_parked(slot.index, memory, Status::BadArguments);
             return Err(PayloadError::Overrun { offset, found: part.len(), length });
         }
         if part.is_empty() {
             return Ok(());
         }
         self.cost += part.len() as u64 >> 6;
+        if found.marks & TAPS != 0 {
+            self.tap(slot.index, offset, part, memory)?;
+        }
+        let found = &mut self.slots[slot.index as usize].op;
         found.payload.received = total as u32;
         let whole = total == length as usize;
         let mut parts = Parts {
@@ -81,7 +88,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             parts.place(offset, part, whole)
         };
         if let Err(error) = placed {
-            self.end_payload(slot.index, memory, error.status());
+            self.end_parked(slot.index, memory, error.status());
             return Err(PayloadError::Refused(error.status()));
         }
         if whole {
@@ -104,12 +111,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         for _ in 0..SEEK_STEPS_MAX {
             // Its deadline can wait for the next round.
             let Slot { op, kernel } = &mut slots[index as usize];
-            match op.advance(
-                kernel,
-                Turn { memory, long_buffers: &mut apart.long_buffers, limits, cost },
-                Time::ZERO,
-                scratch,
-            ) {
+            let facilities = &mut apart.facilities;
+            let turn = Turn { memory, facilities, limits, cost, now: Time::ZERO, index };
+            match op.advance(kernel, turn, scratch) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);
@@ -121,19 +125,25 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
         }
         let op = &mut slots[index as usize].op;
-        if let State::Fetching(pending) = &op.state {
-            memory.abandon(pending);
+        match &op.state {
+            State::Fetching(pending) => memory.abandon(pending),
+            State::Looking(pending) => {
+                memory.abandon(pending);
+                apart.facilities.waiters.remove(index);
+            }
+            _ => {}
         }
         op.finish(Status::Busy, false);
         Err(PayloadError::Refused(Status::Busy))
     }
 
-    /// Takes an op out of the rounds until its payload is whole or its strands begin.
+    /// Takes an op out of the rounds until its payload is whole, its strands begin, or a word has
+    /// changed.
     #[inline]
     pub(super) fn park(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize].op;
         slot.payload.parked_at = self.parked.len() as u32;
-        self.parked_deadline = self.parked_deadline.min(slot.deadline);
+        self.parked_deadline = self.parked_deadline.min(slot.due());
         self.parked.push(index);
     }
 
@@ -146,31 +156,38 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
     }
 
-    /// Ends parked ops whose deadline has passed, and finds the earliest of the others.
+    /// Ends parked ops whose deadline has passed, looks again at words that are waited for, and
+    /// finds when that is due for the others.
     #[cold]
-    pub(super) fn stop_expired_parked(&mut self, memory: &mut M, now: Time) {
+    pub(super) fn see_to_parked(&mut self, memory: &mut M, now: Time) {
         let mut earliest = Time::NEVER;
         let mut place = 0;
         while let Some(&index) = self.parked.get(place) {
-            let deadline = self.slots[index as usize].op.deadline;
+            let op = &self.slots[index as usize].op;
+            let (due, deadline) = (op.due(), op.deadline);
+            // Where one leaves, another takes its place.
             if now >= deadline {
-                // Another op takes this place.
-                self.end_payload(index, memory, Status::Expired);
+                self.end_parked(index, memory, Status::Expired);
+            } else if now >= due {
+                self.rouse(index, memory);
             } else {
-                earliest = earliest.min(deadline);
+                earliest = earliest.min(due);
                 place += 1;
             }
         }
         self.parked_deadline = earliest;
     }
 
-    /// Ends a parked op whose payload is not whole, or whose strands have not begun.
+    /// Ends a parked op: its payload is not whole, its strands have not begun, or the word did not
+    /// change.
     #[cold]
-    pub(super) fn end_payload(&mut self, index: u32, memory: &mut M, status: Status) {
+    pub(super) fn end_parked(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize].op;
         match slot.state {
             State::Payload(pending) => memory.abandon(&pending),
-            _ => self.apart.strands.forget(index),
+            State::Awaiting => self.apart.facilities.waiters.remove(index),
+            State::Waiting => self.apart.strands.forget(index),
+            _ => {}
         }
         slot.finish(status, false);
         self.unpark(index);
@@ -179,13 +196,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 }
 
 /// Where the parts of one payload go.
-struct Parts<'a, M: Memory> {
-    memory: &'a mut M,
-    pending: &'a M::Pending,
+pub(super) struct Parts<'a, M: Memory> {
+    pub(super) memory: &'a mut M,
+    pub(super) pending: &'a M::Pending,
     /// The bytes of the last aligned word that have come.
-    kept: &'a mut [u8; 8],
+    pub(super) kept: &'a mut [u8; 8],
     /// Set as soon as anything is placed.
-    changed: &'a mut bool,
+    pub(super) changed: &'a mut bool,
 }
 
 impl<M: Memory> Parts<'_, M> {
@@ -198,7 +215,12 @@ impl<M: Memory> Parts<'_, M> {
 
     /// Places a part, keeping back those of its bytes that belong to the last aligned word, which
     /// follows when the part is the `last` to come.
-    fn place(&mut self, offset: u32, part: &[u8], last: bool) -> Result<(), AccessError> {
+    pub(super) fn place(
+        &mut self,
+        offset: u32,
+        part: &[u8],
+        last: bool,
+    ) -> Result<(), AccessError> {
         let Some(word) = self.memory.last_word(self.pending) else {
             return self.place_now(offset as usize, part);
         };

@@ -3,10 +3,13 @@
 use nic_wire::{Fate, Status, Time};
 
 use super::apart::Apart;
+use super::held::Chain;
 use super::step::After;
 use super::strands::Strands;
+use super::waiting::Awaited;
 use super::{Finish, Invocation};
 use crate::GATHER_BYTES_MAX;
+use crate::kernel::Extent;
 use crate::memory::{Grant, Memory};
 
 /// How many ranges a reply may have behind what is gathered.
@@ -32,6 +35,22 @@ pub(super) enum State<P> {
     Waiting,
     /// Its strands are under way.
     Split,
+    /// Parked; waits for payload, which the executor holds.
+    Holding,
+    /// In the queue; the executor holds the whole payload.
+    PayloadHeld,
+    /// In the queue; the payload that was held goes to this place.
+    Placing(P),
+    /// In the queue; looks at the memory that it has for itself.
+    Peeking { offset: u32, length: u32 },
+    /// In the queue; words were stored at once.
+    WordsStored,
+    /// In the queue; the word that the op waits for is read.
+    Looking(P),
+    /// Parked; waits for a word to change.
+    Awaiting,
+    /// In the queue; memory refused an op that must end by itself.
+    Refused(Status),
     /// In the queue; to be reported.
     Finished,
     /// Its owner knows, and makes the reply.
@@ -51,7 +70,18 @@ pub(super) struct Payload {
     pub(super) last_word: [u8; 8],
     /// Place in the list of parked ops.
     pub(super) parked_at: u32,
+    /// How many of the bytes that the executor held are placed.
+    pub(super) placed: u32,
+    /// Where the executor holds it; means something while the op is marked [`HOLDS`] or [`TAPS`].
+    pub(super) held: Chain,
 }
+
+/// Mark of an op whose payload the executor holds.
+pub(super) const HOLDS: u8 = 1;
+/// Mark of an op that has memory for itself, in the same place.
+pub(super) const TAPS: u8 = 4;
+/// Mark of an op that goes to its end though nobody will hear of it.
+pub(super) const ORPHANED: u8 = 2;
 
 /// A part of a reply that is copied from memory.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +114,8 @@ pub(super) struct Op<P> {
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
+    /// [`HOLDS`], [`TAPS`], [`ORPHANED`].
+    pub(super) marks: u8,
     pub(super) steps: u32,
     pub(super) reply_capacity: u32,
     pub(super) grant: Grant,
@@ -102,6 +134,10 @@ pub(super) struct Op<P> {
     pub(super) strands_left: u8,
     /// The first of them mean something.
     pub(super) range: [Option<Range<P>>; RANGES_MAX],
+    /// What the op changes next, for those who wait for it.
+    pub(super) target: Extent,
+    /// Means something while the op waits for a word.
+    pub(super) awaited: Awaited,
     /// What is gathered, or the numbers of strands or of the long buffer.
     pub(super) buffer: [u8; GATHER_BYTES_MAX],
 }
@@ -121,6 +157,7 @@ impl<P: Copy> Op<P> {
             gathered: 0,
             ranges: 0,
             changed: false,
+            marks: 0,
             steps: 0,
             reply_capacity: 0,
             grant: Grant::new(0, 0, 0),
@@ -129,10 +166,19 @@ impl<P: Copy> Op<P> {
             owner: 0,
             generation: 0,
             end: Finish { status: Status::Ok, fate: Fate::NotExecuted, reply_length: 0 },
-            payload: Payload { length: 0, received: 0, last_word: [0; 8], parked_at: 0 },
+            payload: Payload {
+                length: 0,
+                received: 0,
+                last_word: [0; 8],
+                parked_at: 0,
+                placed: 0,
+                held: Chain::NONE,
+            },
             strands: Strands { count: 0, stride: 0 },
             strands_left: 0,
             range: [None; RANGES_MAX],
+            target: Extent::named(0, 0, 0),
+            awaited: Awaited::NOTHING,
             buffer: [0; GATHER_BYTES_MAX],
         }
     }
@@ -145,6 +191,7 @@ impl<P: Copy> Op<P> {
         self.gathered = 0;
         self.ranges = 0;
         self.changed = false;
+        self.marks = 0;
         self.steps = 0;
         self.reply_capacity = invocation.reply_capacity;
         self.grant = grant;
@@ -170,6 +217,16 @@ impl<P: Copy> Op<P> {
         self.end = Finish { status, fate, reply_length };
         self.state = State::Finished;
         After::Over
+    }
+
+    /// Memory has refused a step: the op is over, unless it must end by itself.
+    #[cold]
+    pub(super) fn refused(&mut self, status: Status, must_end: bool) -> After {
+        if !must_end {
+            return self.finish(status, false);
+        }
+        self.state = State::Refused(status);
+        After::Queue
     }
 
     /// Gives back what the reply is made of: ranges to the memory, strands, a long buffer.

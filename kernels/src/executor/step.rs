@@ -1,10 +1,10 @@
 //! One op's way from event to event.
 
-use nic_wire::Status;
+use nic_wire::{Status, Time};
 
 use super::Limits;
-use super::long_buffers::LongBuffers;
-use super::slot::{Op, Range, State};
+use super::apart::Facilities;
+use super::slot::{HOLDS, Op, Range, State};
 use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
@@ -19,7 +19,7 @@ pub(super) enum After {
     NotYet,
     /// It waits for memory.
     Queue,
-    /// It waits for payload.
+    /// It waits for payload, or for a word to change.
     Park,
     /// It waits for slots for its strands.
     Split,
@@ -32,10 +32,22 @@ pub(super) enum After {
 /// What a step needs besides the op: the executor's and its caller's.
 pub(super) struct Turn<'a, M> {
     pub(super) memory: &'a mut M,
-    pub(super) long_buffers: &'a mut LongBuffers,
+    pub(super) facilities: &'a mut Facilities,
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
+    pub(super) now: Time,
+    /// The op's slot, or [`STRAND`].
+    pub(super) index: u32,
+}
+
+/// In place of a slot: the op is a strand, which is not parked.
+pub(super) const STRAND: u32 = u32::MAX;
+
+impl<M> Turn<'_, M> {
+    pub(super) fn is_strand(&self) -> bool {
+        self.index == STRAND
+    }
 }
 
 /// Brings a kernel what it fetched.
@@ -101,7 +113,7 @@ impl<P: Copy> Op<P> {
     ) -> After {
         let Event::Fetched(bytes) = event else { return self.finish(Status::Unsupported, true) };
         *turn.cost += bytes.len() as u64 >> 6;
-        match turn.long_buffers.keep(self, bytes) {
+        match turn.facilities.long_buffers.keep(self, bytes) {
             Ok(()) => self.finish(Status::Ok, true),
             Err(status) => self.finish(status, true),
         }
@@ -148,25 +160,40 @@ impl<P: Copy> Op<P> {
                     return self.stop_at_bound(kernel);
                 }
                 *turn.cost += 1 + u64::from(extent.length >> 6);
-                self.submit(memory, &Request::Read(extent))
+                self.submit(kernel, memory, &Request::Read(extent))
             }
             Step::Finish(Outcome::Done) => self.finish(Status::Ok, true),
             Step::Finish(Outcome::Failed(status)) => self.finish(status, true),
+            Step::Finish(Outcome::Abandoned(status)) => self.finish(status, false),
             Step::Finish(Outcome::Fetched) => self.finish(Status::Unsupported, true),
             Step::Finish(Outcome::Bounded) => self.stop_at_bound(kernel),
-            Step::StorePayload(extent) => self.await_payload(memory, extent),
+            Step::StorePayload(extent) if self.marks & HOLDS == 0 => {
+                self.await_payload(memory, extent)
+            }
             Step::Store { at, word } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::Store(at, word))
+                self.target = at;
+                self.submit(kernel, memory, &Request::Store(at, word))
             }
             Step::CompareSwap { at, expected, desired } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::CompareSwap { at, expected, desired })
+                self.target = at;
+                self.submit(kernel, memory, &Request::CompareSwap { at, expected, desired })
             }
             Step::FetchAdd { at, addend } => {
                 *turn.cost += 1;
-                self.submit(memory, &Request::FetchAdd(at, addend))
+                self.target = at;
+                self.submit(kernel, memory, &Request::FetchAdd(at, addend))
             }
+            Step::StorePayload(extent) => self.place_held(kernel, extent, turn),
+            Step::HoldPayload => self.hold_payload(turn),
+            Step::TapPayload(extent) => self.tap_payload(extent, turn),
+            Step::Peek { offset, length } => {
+                self.state = State::Peeking { offset, length };
+                After::Queue
+            }
+            Step::StoreWords(at) => self.store_words(kernel, at, turn),
+            Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
             Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
@@ -189,13 +216,18 @@ impl<P: Copy> Op<P> {
     }
 
     #[inline(always)]
-    fn submit<M: Memory<Pending = P>>(&mut self, memory: &mut M, request: &Request) -> After {
+    fn submit<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        memory: &mut M,
+        request: &Request,
+    ) -> After {
         match memory.submit(self.grant(), request) {
             Ok(pending) => {
                 self.state = State::Fetching(pending);
                 After::Queue
             }
-            Err(error) => self.finish(error.status(), false),
+            Err(error) => self.refused(error.status(), kernel.must_end()),
         }
     }
 
@@ -225,10 +257,15 @@ impl<P: Copy> Op<P> {
 
     /// The kernel has said where its payload goes.
     #[inline(always)]
-    fn await_payload<M: Memory<Pending = P>>(&mut self, memory: &mut M, extent: Extent) -> After {
+    pub(super) fn await_payload<M: Memory<Pending = P>>(
+        &mut self,
+        memory: &mut M,
+        extent: Extent,
+    ) -> After {
         if extent.length != self.payload.length || self.payload.received != 0 {
             return self.finish(Status::Unsupported, false);
         }
+        self.target = extent;
         let pending = match memory.submit(self.grant(), &Request::Payload(extent)) {
             Ok(pending) => pending,
             Err(error) => return self.finish(error.status(), false),

@@ -21,7 +21,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::apart::Apart;
 use super::long_buffers::LongBuffers;
 use super::slot::{KEPT, Op, SPLIT, State};
-use super::step::{After, Happened, Turn};
+use super::step::{After, Happened, STRAND, Turn};
 use super::{Budget, Executor, Finish, Invocation};
 use crate::kernel::Event;
 use crate::memory::Memory;
@@ -204,7 +204,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn advance_strands(&mut self, memory: &mut M, now: Time, budget: Budget) -> bool {
         let mut moved = false;
         while self.can_split() {
-            self.split_first(memory);
+            self.split_first(memory, now);
             moved = true;
         }
         let cost_max = budget.cost.max(self.cost + 1 + budget.cost / 4);
@@ -216,11 +216,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             let kernel = &mut self.strand_kernels[usize::from(number)];
             let turn = Turn {
                 memory,
-                long_buffers: &mut self.apart.long_buffers,
+                facilities: &mut self.apart.facilities,
                 limits: &self.limits,
                 cost: &mut self.cost,
+                now,
+                index: STRAND,
             };
-            let after = op.advance(kernel, turn, now, &mut self.scratch);
+            let after = op.advance(kernel, turn, &mut self.scratch);
             moved |= after != After::NotYet;
             match after {
                 After::NotYet | After::Queue => {
@@ -239,7 +241,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// The first op that waits gets slots for all of its strands, and each takes its first step.
-    fn split_first(&mut self, memory: &mut M) {
+    fn split_first(&mut self, memory: &mut M, now: Time) {
         let Some(index) = self.apart.strands.waiting.pop_front() else { return };
         self.unpark(index);
         let op = &mut self.slots[index as usize].op;
@@ -253,11 +255,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
         }
         for place in 0..count {
-            self.begin_strand(index, place, memory);
+            self.begin_strand(index, place, memory, now);
         }
     }
 
-    fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M) {
+    fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M, now: Time) {
         let slot = &self.slots[index as usize];
         let number = slot.op.strand(usize::from(place));
         let op = &mut self.apart.strands.ops[usize::from(number)];
@@ -278,9 +280,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             Some(kernel) => {
                 let turn = Turn {
                     memory,
-                    long_buffers: &mut self.apart.long_buffers,
+                    facilities: &mut self.apart.facilities,
                     limits: &self.limits,
                     cost: &mut self.cost,
+                    now,
+                    index: STRAND,
                 };
                 kernel.visit(Happened { op, event: Event::Start, turn })
             }
@@ -304,7 +308,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
         strand.state = State::Reported;
         if strand.end.reply_length == 0 {
-            strand.drop_reply(&mut self.apart.long_buffers, memory);
+            strand.drop_reply(&mut self.apart.facilities.long_buffers, memory);
         }
         let (index, changed) = (strand.owner as u32, strand.changed);
         let op = &mut self.slots[index as usize].op;
@@ -392,7 +396,7 @@ impl<P: Copy> Op<P> {
         // Within a reply, whose length is 32 bits wide.
         let offset = within as u32;
         if self.ranges == KEPT {
-            return apart.long_buffers.copy(self, offset, reply);
+            return apart.facilities.long_buffers.copy(self, offset, reply);
         }
         self.copy_own(memory, offset, reply)
     }

@@ -194,3 +194,5 @@ fn values_that_are_renewed_meanwhile_are_the_entrys_own() {
         seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
 }
+
+crate::bench::also_on_dma!(lookups_agree_with_an_oracle, replies_can_be_cut_anywhere,);

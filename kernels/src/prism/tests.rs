@@ -471,3 +471,5 @@ fn a_list_that_is_none_ends_the_op() {
     assert_eq!(status([1 << 40, 1, 1 << 41]), Status::BadPointer);
     assert_eq!(status([1, 1, 0]), Status::Ok, "an empty one is looked at no further");
 }
+
+crate::bench::also_on_dma!(a_list_that_is_none_ends_the_op,);

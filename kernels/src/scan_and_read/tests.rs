@@ -166,3 +166,11 @@ fn the_rest_of_a_bucket_is_looked_at_only_if_it_was_ever_used() {
     crafted.index.write(256 + 12, &10u32.to_le_bytes()).unwrap();
     assert_eq!(crafted.scan(), hit, "all ten were used");
 }
+
+crate::bench::also_on_dma!(
+    pointers_are_followed_only_where_the_export_allows,
+    a_long_entry_is_bounded_by_its_pointer_and_by_the_region,
+    data_that_never_fits_its_index_entry_ends_all_the_same,
+    every_bad_argument_has_its_status,
+    the_rest_of_a_bucket_is_looked_at_only_if_it_was_ever_used,
+);

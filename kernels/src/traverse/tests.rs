@@ -281,7 +281,7 @@ fn values_within_elements_and_short_keys() {
 
 #[test]
 fn a_walk_without_end_is_bounded_and_can_be_resumed() {
-    let limits = Limits { steps: 100, bytes: 24 * 40 };
+    let limits = Limits { steps: 100, bytes: 24 * 40, ..Limits::default() };
     let mut memory = Memory::with_limits(limits);
     let region = memory.regions[0].clone();
     // An element that points to itself.
@@ -387,3 +387,11 @@ fn every_bad_argument_has_its_status() {
         crate::Invocation { reply_capacity: 23, ..crate::bench::op(KernelId::TRAVERSE, &short) };
     assert_eq!(memory.bench.start(&memory.rkey, &no_room), Err(Status::ReplyTooLong));
 }
+
+crate::bench::also_on_dma!(
+    lists_agree_with_an_oracle,
+    hash_tables_agree_with_a_map,
+    trees_agree_with_a_map,
+    binary_trees_match_on_the_way_down,
+    a_walk_without_end_is_bounded_and_can_be_resumed,
+);

@@ -446,3 +446,9 @@ fn pools_that_cannot_be_laid_out_are_refused() {
     pool.create(b"only").unwrap();
     assert_eq!(pool.create(b"no shortcut"), Err(AppendError::Full));
 }
+
+crate::bench::also_on_dma!(
+    chains_agree_with_vectors,
+    a_walk_ends_at_its_bound_and_goes_on_from_there,
+    values_longer_than_a_cache_line_come_whole,
+);

@@ -276,6 +276,9 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::CHAIN_APPEND => "CHAIN_APPEND",
         KernelId::PRISM => "PRISM",
         KernelId::SCAN => "SCAN",
+        KernelId::SKETCH_WRITE => "SKETCH_WRITE",
+        KernelId::APPEND => "APPEND",
+        KernelId::FETCH => "FETCH",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
     };
     serializer.serialize_str(name)

@@ -343,7 +343,7 @@ impl<K: KernelSet> Core<K> {
     }
 
     /// A flow has ended: what it asked for runs to its end, but nobody will be told. What still
-    /// waited for payload has come to its end.
+    /// waited for payload, or for a word to change, has come to its end.
     pub(super) fn orphan_requests_of_link(&mut self, link: u16) {
         self.links[usize::from(link)].replies.clear();
         self.links[usize::from(link)].long_replies.clear();
@@ -351,7 +351,10 @@ impl<K: KernelSet> Core<K> {
             let op = &mut self.target.ops[index as usize];
             if op.live && op.link == link && !op.orphaned {
                 op.orphaned = true;
-                let is_stranded = matches!(op.source, Source::Strand(_)) && op.payload_left > 0;
+                let is_stranded = match op.source {
+                    Source::Strand(strand) => op.payload_left > 0 || self.executor.waits(strand),
+                    _ => false,
+                };
                 if op.ready || is_stranded {
                     self.let_go(index);
                 }

@@ -285,3 +285,11 @@ fn a_stored_word_is_there() {
     bench.call(&rkey, Script::ID, b"sa", &[]);
     assert_eq!(memory.load64(8), Ok(0x5556));
 }
+
+crate::bench::also_on_dma!(
+    a_walk_that_reaches_its_bound_can_be_resumed,
+    bytes_are_bounded_as_well,
+    every_bad_step_ends_the_op_with_its_status_and_fate,
+    gathered_bytes_precede_ranges,
+    a_stored_word_is_there,
+);

@@ -165,3 +165,12 @@ fn writes_whose_payload_does_not_come_expire() {
     assert_eq!(expired_at(1000).len(), 2);
     assert!(bench.executor.is_idle());
 }
+
+crate::bench::also_on_dma!(
+    parts_come_in_any_order_and_the_last_word_comes_last,
+    an_empty_payload_is_whole_from_the_start,
+    parts_that_leave_the_payload_end_the_op,
+    more_bytes_than_the_payload_has_end_the_op,
+    a_revoked_write_is_unknown_once_it_has_begun,
+    writes_whose_payload_does_not_come_expire,
+);

@@ -272,3 +272,17 @@ fn cancelled_ops_leave_nothing_behind() {
     assert!(bench.executor.is_idle());
     assert_eq!(memory.load64(8), before);
 }
+
+crate::bench::also_on_dma!(
+    read_replies_with_the_range,
+    replies_can_be_cut_anywhere,
+    words_are_swapped_and_added,
+    every_bad_input_has_its_status,
+    a_reply_without_a_place_is_refused_before_anything_happens,
+    a_read_only_export_changes_nothing,
+    many_ops_are_in_flight_and_each_ends_once,
+    names_of_freed_slots_are_stale,
+    what_a_finished_read_holds_is_released_by_revocation,
+    ops_that_are_answered_at_once_leave_nothing_behind,
+    cancelled_ops_leave_nothing_behind,
+);

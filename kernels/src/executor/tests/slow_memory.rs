@@ -2,13 +2,18 @@
 
 use alloc::vec::Vec;
 
-use nic_wire::{KernelId, Rkey, Status, Time};
+use nic_wire::{KernelId, Rkey, Span, Status, Time};
 
 use crate::bench::{Bench, op};
 use crate::checked::{Checked, Pending};
+use crate::kernel::{Event, Extent, Step};
 use crate::memory::{AccessError, Atomicity, Done, Grant, Memory, Request};
 use crate::random::Random;
-use crate::{Access, Budget, Builtin, Executor, Invocation, Limits, fetch_add};
+use crate::write;
+use crate::{
+    Access, BadArguments, Budget, Builtin, Call, Executor, Invocation, Kernel, Limits, Reply,
+    fetch_add,
+};
 
 /// Answers a poll only now and then.
 struct Slow {
@@ -112,4 +117,93 @@ fn a_memory_that_never_answers_costs_one_round_and_the_op_expires() {
     executor.run(&mut memory, deadline, budget, &mut |_, _, finish| over.push(finish.status));
     assert_eq!(over, [Status::Expired]);
     assert_eq!(memory.mapped.holds(rkey.export.get(), rkey.generation.get()), 0);
+}
+
+/// Waits until the word at an address is no longer zero, and replies with it.
+struct Until {
+    word: Extent,
+}
+
+impl Kernel for Until {
+    const ID: KernelId = KernelId(0x8000);
+
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+        Ok(Until { word: Extent::named(call.home, call.arguments[0].into(), 8) })
+    }
+
+    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
+        match event {
+            Event::Start => Step::Await { word: self.word, unlike: 0, at_most: Span::MAX },
+            Event::Woken(word) => match reply.append(&word.to_le_bytes()) {
+                Ok(()) => Step::DONE,
+                Err(full) => full.into(),
+            },
+            _ => Step::UNEXPECTED,
+        }
+    }
+}
+
+crate::kernel_set! {
+    /// What these tests run.
+    enum Waiting {
+        Until(Until),
+        FetchAdd(fetch_add::FetchAdd),
+        Write(write::Write),
+    }
+}
+
+#[test]
+fn no_change_is_missed_between_a_look_and_the_wait() {
+    for seed in 0..300 {
+        let mut bench = Bench::<Builtin>::new(1);
+        let (region, rkey) = bench.region(64);
+        region.fill(0, 64, 0).unwrap();
+        let random = Random::new(seed);
+        let mut memory = Slow { mapped: bench.memory, random, never: false };
+        // Nobody looks again by the clock.
+        let limits = Limits { look_again: Span::MAX, ..Limits::default() };
+        let mut executor = Executor::<Waiting, Slow>::new(8, limits);
+        let grant = memory.admit(&rkey).unwrap();
+        for (owner, address) in [8, 8, 8, 16].into_iter().enumerate() {
+            let arguments = [address];
+            let invocation = Invocation { owner: owner as u64, ..op(Until::ID, &arguments) };
+            executor.start(&mut memory, Time::ZERO, grant, &invocation).unwrap();
+        }
+        let mut woken = Vec::new();
+        let mut run = |executor: &mut Executor<Waiting, Slow>, memory: &mut Slow, times| {
+            for _ in 0..times {
+                let budget = Budget::default();
+                executor.run(memory, Time::ZERO, budget, &mut |slot, owner, finish| {
+                    assert_eq!(finish.status, Status::Ok);
+                    woken.push((owner, slot));
+                });
+            }
+        };
+        run(&mut executor, &mut memory, seed % 7);
+        // The change is an atomic, or the last word of a payload.
+        let add = fetch_add::Arguments::home(8, 5).encode();
+        let write = write::Arguments::home(4).encode();
+        if seed % 2 == 0 {
+            let invocation = Invocation { owner: 9, ..op(KernelId::FETCH_ADD, &add) };
+            executor.start(&mut memory, Time::ZERO, grant, &invocation).unwrap();
+        } else {
+            let base = op(KernelId::WRITE, &write);
+            let invocation = Invocation { owner: 9, payload_length: 12, ..base };
+            let slot = executor.start(&mut memory, Time::ZERO, grant, &invocation).unwrap();
+            executor.payload(slot, 0, &[5, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0], &mut memory).unwrap();
+        }
+        run(&mut executor, &mut memory, 300);
+        let mut owners: Vec<u64> = woken.iter().map(|(owner, _)| *owner).collect();
+        owners.sort_unstable();
+        assert_eq!(owners, [0, 1, 2, 9], "seed {seed}");
+        for (owner, slot) in woken {
+            let mut word = [0; 8];
+            if owner < 9 {
+                executor.copy_reply(slot, &memory, 0, &mut word).unwrap();
+                assert_eq!(u64::from_le_bytes(word), 5, "seed {seed}");
+            }
+        }
+        let end = executor.run(&mut memory, Time::ZERO, Budget::default(), &mut |_, _, _| {});
+        assert_eq!((end.ready, end.waiting, end.cost), (0, 1, 0), "the fourth waits on");
+    }
 }

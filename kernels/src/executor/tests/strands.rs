@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use nic_wire::{Fate, KernelId, Rkey, Status, Time};
+use nic_wire::{Fate, KernelId, Rkey, Span, Status, Time};
 
 use crate::bench::{Bench, op};
 use crate::indirect_read::{self, IndirectRead};
@@ -10,6 +10,9 @@ use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Outcome, Step};
 use crate::read::{self, Read};
 use crate::reply::Reply;
 use crate::{Budget, Finish, Invocation, Limits, SlotId, StrandHeader, Strands};
+
+/// What the word at 8 holds at first.
+const WORD: u64 = u64::from_le_bytes([8, 9, 10, 11, 12, 13, 14, 15]);
 
 /// Splits as its arguments say, {count, stride, what}; strands do what the third byte says.
 #[derive(Clone, Copy)]
@@ -34,7 +37,6 @@ impl Kernel for Fan {
         let word = Extent::named(0, 8, 8);
         match (self.place, event, self.what) {
             (None, Event::Start, b'l') => Step::Fetch(word),
-            (None, Event::Start | Event::Fetched(_), _) => split,
             (Some(place), Event::Start, b'p') => match reply.append(&[place; 3]) {
                 Ok(()) => Step::DONE,
                 Err(full) => full.into(),
@@ -42,12 +44,20 @@ impl Kernel for Fan {
             (Some(_), Event::Start, b's') => Step::Split(Strands { count: 1, stride: 8 }),
             (Some(_), Event::Start, b'w') => Step::StorePayload(Extent::named(0, 8, 0)),
             (Some(_), Event::Start, b'W') => Step::StorePayload(word),
-            (Some(_), Event::Start, b'a') => Step::FetchAdd { at: word, addend: 1 },
+            (Some(_), Event::Start, b'h') => Step::HoldPayload,
+            (Some(_), Event::Start, b't') => Step::TapPayload(Extent::named(0, 8, 0)),
+            (Some(_), Event::Start, b'P') => Step::Peek { offset: 0, length: 8 },
+            (None, Event::Start, b'A') | (Some(_), Event::Start, b'v') => {
+                Step::Await { word, unlike: WORD, at_most: Span::from_ms(1000) }
+            }
+            (None, Event::Woken(_), _) => Step::DONE,
+            (Some(_), Event::Start, b'a' | b'm') => Step::FetchAdd { at: word, addend: 1 },
             (Some(_), Event::Old(_), _) => Step::DONE,
             (Some(place), Event::Start, b'k') => Step::Fetch(Extent::named(0, place.into(), 1000)),
             (Some(_), Event::Fetched(_), b'k') => Step::Finish(Outcome::Fetched),
             // Without end.
             (Some(_), Event::Fetched(_), b'e') => Step::Fetch(word),
+            (None, Event::Start | Event::Fetched(_), _) => split,
             (Some(_), Event::Start, _) => Step::Fetch(word),
             (Some(_), Event::Fetched(_), _) => Step::DONE,
             _ => Step::UNEXPECTED,
@@ -56,6 +66,10 @@ impl Kernel for Fan {
 
     fn strand(&self, place: u8) -> Option<Self> {
         (self.what != b'n').then_some(Fan { place: Some(place), ..*self })
+    }
+
+    fn must_end(&self) -> bool {
+        self.what == b'm'
     }
 }
 
@@ -237,6 +251,10 @@ fn strands_may_gather_fail_and_change_words() {
         ([3, 16, b's'], Status::Unsupported, &[], Fate::Executed),
         ([3, 16, b'w'], Status::Unsupported, &[], Fate::Executed),
         ([3, 16, b'W'], Status::Unsupported, &[], Fate::Executed),
+        ([3, 16, b'h'], Status::Unsupported, &[], Fate::Executed),
+        ([3, 16, b't'], Status::Unsupported, &[], Fate::Executed),
+        ([3, 16, b'P'], Status::Unsupported, &[], Fate::Executed),
+        ([3, 16, b'v'], Status::Unsupported, &[], Fate::Executed),
         ([3, 16, b'n'], Status::Unsupported, &[], Fate::Executed),
         ([3, 16, b'a'], Status::Ok, &[], Fate::Executed),
         ([3, 16, b'e'], Status::TooManySteps, &[], Fate::Executed),
@@ -256,6 +274,36 @@ fn strands_may_gather_fail_and_change_words() {
         assert_eq!(memory.load64(8), Ok(added));
         assert!(bench.executor.is_idle());
         assert_eq!(holds(&bench, &rkey), 0);
+    }
+}
+
+#[test]
+fn what_strands_change_wakes_those_who_wait_for_it() {
+    let (mut bench, rkey) = bench(2);
+    let waiting = bench.start(&rkey, &op(Fan::ID, &[1, 16, b'A'])).unwrap();
+    assert!(bench.run(Time::ZERO).is_empty());
+    assert!(bench.executor.waits(waiting));
+    let adding = bench.start(&rkey, &op(Fan::ID, &[3, 16, b'a'])).unwrap();
+    // Long before anybody would look again.
+    let over: Vec<SlotId> = bench.run(Time::ZERO).iter().map(|over| over.0).collect();
+    assert!(over.contains(&waiting) && over.contains(&adding));
+    over.iter().for_each(|slot| bench.executor.free(*slot, &mut bench.memory));
+    assert!(bench.executor.is_idle());
+}
+
+#[test]
+fn strands_of_an_op_that_must_end_go_on_without_it() {
+    for rounds in 0..3 {
+        let (mut bench, rkey) = bench(64);
+        let slot = bench.start(&rkey, &op(Fan::ID, &[5, 16, b'm'])).unwrap();
+        let budget = Budget { rounds, cost: 2 };
+        bench.executor.run(&mut bench.memory, Time::ZERO, budget, &mut |_, _, _| {});
+        bench.executor.cancel(slot, &mut bench.memory);
+        assert!(bench.run(Time::ZERO).is_empty(), "nobody hears of it");
+        let read = read::Arguments::home(8, 8).encode();
+        let (_, word) = bench.call(&rkey, KernelId::READ, &read, &[]);
+        assert_eq!(word, (WORD + 5).to_le_bytes(), "after {rounds} rounds");
+        all_slots_are_free(&mut bench, &rkey);
     }
 }
 
@@ -328,3 +376,12 @@ fn ops_and_strands_share_what_a_turn_may_cost() {
     assert_eq!(reads, 800, "each in the turn in which it came");
     assert!(costs > 50 * 64, "and the strands went on: {costs}");
 }
+
+crate::bench::also_on_dma!(
+    cancelled_at_any_moment_an_op_leaves_nothing_behind,
+    revoked_at_any_moment_an_op_ends_and_lets_go,
+    strands_may_gather_fail_and_change_words,
+    what_strands_change_wakes_those_who_wait_for_it,
+    strands_of_an_op_that_must_end_go_on_without_it,
+    strands_may_reply_with_long_copies,
+);
