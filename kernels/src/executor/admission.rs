@@ -82,7 +82,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let slot = &mut slots[index as usize];
         let id = SlotId { index, generation: slot.op.generation };
         let facilities = &mut apart.facilities;
-        let turn = Turn { memory, facilities, limits, cost, now, index };
+        facilities.now = now;
+        let turn = Turn { memory, facilities, limits, cost };
         let start = Start { slot, grant, invocation, turn };
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
@@ -192,28 +193,6 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         op.marks |= ORPHANED;
         op.generation = op.generation.wrapping_add(1);
         true
-    }
-
-    /// Lets go of what an op that is over had besides its slot. Whether that was all: of an orphan
-    /// nobody is told, and its slot is free.
-    #[cold]
-    pub(super) fn close(&mut self, index: u32, memory: &mut M) -> bool {
-        let op = &mut self.slots[index as usize].op;
-        if op.marks & (HOLDS | TAPS) != 0 {
-            self.apart.facilities.held.give_back(op.payload.held);
-        }
-        if op.marks & HOLDS != 0 {
-            // Only this much of it ever left the executor.
-            op.payload.received = op.payload.placed;
-        }
-        let is_orphan = op.marks & ORPHANED != 0;
-        op.marks = 0;
-        if is_orphan {
-            op.drop_ranges(memory, &mut self.apart);
-            op.vacate();
-            self.free.push(index);
-        }
-        is_orphan
     }
 
     /// Lets go of what ops hold whose export has been revoked, so that a revocation need not wait

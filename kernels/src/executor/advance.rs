@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use nic_wire::{Fate, Status, Time};
 
-use super::apart::Apart;
+use super::apart::{Apart, Facilities};
 use super::slot::{Op, Slot, State};
 use super::step::{After, Fetched, Happened, Turn};
-use super::{Budget, Executor, Finish, Progress, SlotId};
+use super::{Budget, Executor, Finish, Limits, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
@@ -96,6 +96,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         if now >= self.parked_deadline {
             self.see_to_parked(memory, now);
         }
+        self.apart.facilities.now = now;
         let mut count = 0;
         for _ in 0..budget.rounds {
             let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
@@ -110,10 +111,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     facilities: &mut self.apart.facilities,
                     limits: &self.limits,
                     cost: &mut self.cost,
-                    now,
-                    index,
                 };
-                let after = op.advance(kernel, turn, &mut self.scratch);
+                let after = op.advance(kernel, turn, now, &mut self.scratch);
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
@@ -121,10 +120,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                         kept += 1;
                     }
                     After::Over => {
-                        if slot.op.marks != 0 && self.close(index, memory) {
+                        if slot.op.marks != 0 && slot.op.close(memory, &mut self.apart) {
+                            self.free.push(index);
                             continue;
                         }
-                        let slot = &mut self.slots[index as usize];
                         count += 1;
                         if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
                             self.free.push(index);
@@ -233,12 +232,17 @@ impl<P: Copy> Op<P> {
     fn advance_rare<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
         kernel: &mut Option<K>,
-        mut turn: Turn<'_, M>,
+        memory: &mut M,
+        facilities: &mut Facilities,
+        limits: &Limits,
+        cost: &mut u64,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
         let op = self;
+        let now = facilities.now;
+        let mut turn = Turn { memory, facilities, limits, cost };
         let must_end = must_end(kernel);
-        let is_late = turn.now >= op.deadline && !must_end;
+        let is_late = now >= op.deadline && !must_end;
         let event = match op.state {
             State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
             State::PayloadHeld => Event::Held,
@@ -253,7 +257,7 @@ impl<P: Copy> Op<P> {
             State::Refused(status) => Event::Refused(status),
             State::Placing(pending) | State::Looking(pending) if is_late => {
                 turn.memory.abandon(&pending);
-                turn.facilities.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(op.slot);
                 return op.finish(Status::Expired, false);
             }
             State::Placing(pending) => match op.place_next(&pending, &mut turn) {
@@ -279,11 +283,12 @@ impl<P: Copy> Op<P> {
         &mut self,
         kernel: &mut Option<K>,
         turn: Turn<'_, M>,
+        now: Time,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
         let op = self;
         let event = match &op.state {
-            State::Fetching(pending) if turn.now < op.deadline || must_end(kernel) => {
+            State::Fetching(pending) if now < op.deadline || must_end(kernel) => {
                 match turn.memory.poll(pending, &mut scratch[..]) {
                     Ok(Some(Done::Fetched(length))) => {
                         let bytes = &scratch[..length];
@@ -306,7 +311,11 @@ impl<P: Copy> Op<P> {
                 return op.finish(Status::Expired, false);
             }
             State::Cancelled => return After::Gone,
-            _ => return op.advance_rare(kernel, turn, scratch),
+            _ => {
+                // Field by field: the turn itself stays in registers.
+                let Turn { memory, facilities, limits, cost } = turn;
+                return op.advance_rare(kernel, memory, facilities, limits, cost, scratch);
+            }
         };
         if event != Event::Payload {
             op.changed = true;

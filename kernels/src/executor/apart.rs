@@ -1,6 +1,6 @@
 //! What few ops need, apart from their slots.
 
-use nic_wire::Status;
+use nic_wire::{Status, Time};
 
 use super::Limits;
 use super::held::Held;
@@ -20,6 +20,8 @@ pub(super) struct Apart<P> {
 /// What a step of few kernels needs besides its op.
 #[derive(Debug)]
 pub(super) struct Facilities {
+    /// When the executor was called last.
+    pub(super) now: Time,
     pub(super) waiters: Waiters,
     pub(super) held: Held,
     pub(super) long_buffers: LongBuffers,
@@ -29,6 +31,7 @@ impl<P: Copy> Apart<P> {
     /// For an executor of so many ops. All memory is taken here.
     pub(super) fn new(capacity: usize, limits: &Limits) -> Self {
         let facilities = Facilities {
+            now: Time::ZERO,
             waiters: Waiters::with_capacity(capacity),
             held: Held::new(limits.held_bytes),
             long_buffers: LongBuffers::new(),

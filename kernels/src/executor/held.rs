@@ -117,7 +117,7 @@ impl<P: Copy> Op<P> {
     /// The kernel wants the payload held.
     #[cold]
     pub(super) fn hold_payload<M: Memory<Pending = P>>(&mut self, turn: &mut Turn<'_, M>) -> After {
-        if turn.is_strand() || self.marks & HOLDS != 0 || self.payload.received != 0 {
+        if self.is_strand() || self.marks & HOLDS != 0 || self.payload.received != 0 {
             return self.finish(Status::Unsupported, true);
         }
         // Better now than when something has been reserved for it.
@@ -145,7 +145,7 @@ impl<P: Copy> Op<P> {
         extent: Extent,
         turn: &mut Turn<'_, M>,
     ) -> After {
-        if turn.is_strand() || self.marks & (HOLDS | TAPS) != 0 {
+        if self.is_strand() || self.marks & (HOLDS | TAPS) != 0 {
             return self.finish(Status::Unsupported, true);
         }
         let after = self.await_payload(turn.memory, extent);

@@ -174,8 +174,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// taken here.
     pub fn new(capacity: u32, limits: Limits) -> Self {
         let count = capacity as usize;
-        let mut slots = Vec::new();
-        slots.resize_with(count, Slot::empty);
+        let slots = (0..capacity).map(Slot::empty).collect();
         let mut strand_kernels = Vec::new();
         strand_kernels.resize_with(STRAND_SLOTS, || None);
         Executor {

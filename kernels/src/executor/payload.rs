@@ -112,8 +112,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             // Its deadline can wait for the next round.
             let Slot { op, kernel } = &mut slots[index as usize];
             let facilities = &mut apart.facilities;
-            let turn = Turn { memory, facilities, limits, cost, now: Time::ZERO, index };
-            match op.advance(kernel, turn, scratch) {
+            let turn = Turn { memory, facilities, limits, cost };
+            match op.advance(kernel, turn, Time::ZERO, scratch) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);

@@ -20,6 +20,9 @@ pub(super) const SPLIT: u8 = u8::MAX;
 /// In place of a number of ranges: the reply is in a long buffer. From here on, it is not in the op.
 pub(super) const KEPT: u8 = SPLIT - 1;
 
+/// In place of a slot's number: the op is a strand, which is not parked.
+pub(super) const STRAND: u32 = u32::MAX;
+
 /// Where an op is; see the picture in the executor's module.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State<P> {
@@ -123,6 +126,8 @@ pub(super) struct Op<P> {
     pub(super) room: u16,
     pub(super) deadline: Time,
     pub(super) owner: u64,
+    /// Its number, or [`STRAND`].
+    pub(super) slot: u32,
     /// Which of the slot's successive ops this is.
     pub(super) generation: u32,
     /// Means something once the op is over.
@@ -143,13 +148,13 @@ pub(super) struct Op<P> {
 }
 
 impl<K, P: Copy> Slot<K, P> {
-    pub(super) fn empty() -> Self {
-        Slot { op: Op::empty(), kernel: None }
+    pub(super) fn empty(slot: u32) -> Self {
+        Slot { op: Op::empty(slot), kernel: None }
     }
 }
 
 impl<P: Copy> Op<P> {
-    pub(super) fn empty() -> Self {
+    pub(super) fn empty(slot: u32) -> Self {
         Op {
             state: State::Free,
             bytes: 0,
@@ -164,6 +169,7 @@ impl<P: Copy> Op<P> {
             room: 0,
             deadline: Time::NEVER,
             owner: 0,
+            slot,
             generation: 0,
             end: Finish { status: Status::Ok, fate: Fate::NotExecuted, reply_length: 0 },
             payload: Payload {
@@ -266,6 +272,36 @@ impl<P: Copy> Op<P> {
     #[inline(always)]
     pub(super) fn grant(&self) -> Grant {
         Grant::new(self.grant.export(), self.grant.generation(), self.grant.home())
+    }
+
+    /// Lets go of what an op that is over had besides its slot. Whether that was all: of an orphan
+    /// nobody is told, and its slot is vacant.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn close(
+        &mut self,
+        memory: &mut impl Memory<Pending = P>,
+        apart: &mut Apart<P>,
+    ) -> bool {
+        if self.marks & (HOLDS | TAPS) != 0 {
+            apart.facilities.held.give_back(self.payload.held);
+        }
+        if self.marks & HOLDS != 0 {
+            // Only this much of it ever left the executor.
+            self.payload.received = self.payload.placed;
+        }
+        let is_orphan = self.marks & ORPHANED != 0;
+        self.marks = 0;
+        if is_orphan {
+            self.drop_ranges(memory, apart);
+            self.vacate();
+        }
+        is_orphan
+    }
+
+    #[inline(always)]
+    pub(super) fn is_strand(&self) -> bool {
+        self.slot == STRAND
     }
 
     #[inline(always)]

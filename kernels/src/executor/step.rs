@@ -1,6 +1,6 @@
 //! One op's way from event to event.
 
-use nic_wire::{Status, Time};
+use nic_wire::Status;
 
 use super::Limits;
 use super::apart::Facilities;
@@ -36,17 +36,14 @@ pub(super) struct Turn<'a, M> {
     pub(super) limits: &'a Limits,
     /// Grows with what is done.
     pub(super) cost: &'a mut u64,
-    pub(super) now: Time,
-    /// The op's slot, or [`STRAND`].
-    pub(super) index: u32,
 }
 
-/// In place of a slot: the op is a strand, which is not parked.
-pub(super) const STRAND: u32 = u32::MAX;
-
 impl<M> Turn<'_, M> {
-    pub(super) fn is_strand(&self) -> bool {
-        self.index == STRAND
+    /// The same for somebody who is called: what is never lent out itself stays in registers.
+    #[inline(always)]
+    pub(super) fn lent(&mut self) -> Turn<'_, M> {
+        let Turn { memory, facilities, limits, cost } = self;
+        Turn { memory, facilities, limits, cost }
     }
 }
 
@@ -185,15 +182,18 @@ impl<P: Copy> Op<P> {
                 self.target = at;
                 self.submit(kernel, memory, &Request::FetchAdd(at, addend))
             }
-            Step::StorePayload(extent) => self.place_held(kernel, extent, turn),
-            Step::HoldPayload => self.hold_payload(turn),
-            Step::TapPayload(extent) => self.tap_payload(extent, turn),
+            Step::StorePayload(extent) => self.place_held(kernel, extent, &mut turn.lent()),
+            Step::HoldPayload => self.hold_payload(&mut turn.lent()),
+            Step::TapPayload(extent) => self.tap_payload(extent, &mut turn.lent()),
             Step::Peek { offset, length } => {
                 self.state = State::Peeking { offset, length };
                 After::Queue
             }
-            Step::StoreWords(at) => self.store_words(kernel, at, turn),
-            Step::Await { word, unlike, at_most } => self.await_word(word, unlike, at_most, turn),
+            Step::StoreWords(at) => self.store_words(kernel, at, &mut turn.lent()),
+            Step::Await { word, unlike, at_most } => {
+                self.await_word(word, unlike, at_most, &mut turn.lent())
+            }
+
             Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }

@@ -20,8 +20,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::apart::Apart;
 use super::long_buffers::LongBuffers;
-use super::slot::{KEPT, Op, SPLIT, State};
-use super::step::{After, Happened, STRAND, Turn};
+use super::slot::{KEPT, Op, SPLIT, STRAND, State};
+use super::step::{After, Happened, Turn};
 use super::{Budget, Executor, Finish, Invocation};
 use crate::kernel::Event;
 use crate::memory::Memory;
@@ -102,7 +102,7 @@ impl<P: Copy> StrandTable<P> {
     /// Room for the strands of `capacity` ops; all memory is taken here.
     pub(super) fn new(capacity: usize) -> Self {
         let mut ops = Vec::new();
-        ops.resize_with(STRAND_SLOTS, Op::empty);
+        ops.resize_with(STRAND_SLOTS, || Op::empty(STRAND));
         StrandTable {
             ops,
             // The lowest are taken first.
@@ -204,7 +204,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn advance_strands(&mut self, memory: &mut M, now: Time, budget: Budget) -> bool {
         let mut moved = false;
         while self.can_split() {
-            self.split_first(memory, now);
+            self.split_first(memory);
             moved = true;
         }
         let cost_max = budget.cost.max(self.cost + 1 + budget.cost / 4);
@@ -219,10 +219,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 facilities: &mut self.apart.facilities,
                 limits: &self.limits,
                 cost: &mut self.cost,
-                now,
-                index: STRAND,
             };
-            let after = op.advance(kernel, turn, &mut self.scratch);
+            let after = op.advance(kernel, turn, now, &mut self.scratch);
             moved |= after != After::NotYet;
             match after {
                 After::NotYet | After::Queue => {
@@ -241,7 +239,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// The first op that waits gets slots for all of its strands, and each takes its first step.
-    fn split_first(&mut self, memory: &mut M, now: Time) {
+    fn split_first(&mut self, memory: &mut M) {
         let Some(index) = self.apart.strands.waiting.pop_front() else { return };
         self.unpark(index);
         let op = &mut self.slots[index as usize].op;
@@ -255,11 +253,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
         }
         for place in 0..count {
-            self.begin_strand(index, place, memory, now);
+            self.begin_strand(index, place, memory);
         }
     }
 
-    fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M, now: Time) {
+    fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M) {
         let slot = &self.slots[index as usize];
         let number = slot.op.strand(usize::from(place));
         let op = &mut self.apart.strands.ops[usize::from(number)];
@@ -283,8 +281,6 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     facilities: &mut self.apart.facilities,
                     limits: &self.limits,
                     cost: &mut self.cost,
-                    now,
-                    index: STRAND,
                 };
                 kernel.visit(Happened { op, event: Event::Start, turn })
             }

@@ -120,15 +120,15 @@ impl<P: Copy> Op<P> {
         at_most: Span,
         turn: &mut Turn<'_, M>,
     ) -> After {
-        let until = turn.now + at_most;
-        if turn.is_strand() || word.length != 8 {
+        let until = turn.facilities.now + at_most;
+        if self.is_strand() || word.length != 8 {
             return self.finish(Status::Unsupported, true);
         }
         self.awaited = Awaited { word, unlike, until, look_at: until, is_missed: false };
-        turn.facilities.waiters.add(turn.index, &word);
+        turn.facilities.waiters.add(self.slot, &word);
         let after = self.begin_look(turn.memory);
         if after == After::Over {
-            turn.facilities.waiters.remove(turn.index);
+            turn.facilities.waiters.remove(self.slot);
         }
         after
     }
@@ -158,24 +158,24 @@ impl<P: Copy> Op<P> {
             }
             Ok(Some(_)) => unreachable!("a read was asked for"),
             Err(error) => {
-                turn.facilities.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(self.slot);
                 return Err(self.finish(error.status(), false));
             }
         };
         *turn.cost += 1;
         let awaited = &mut self.awaited;
-        if word != awaited.unlike || turn.now >= awaited.until {
-            turn.facilities.waiters.remove(turn.index);
+        if word != awaited.unlike || turn.facilities.now >= awaited.until {
+            turn.facilities.waiters.remove(self.slot);
             return Ok(word);
         }
         if awaited.is_missed {
             let after = self.begin_look(turn.memory);
             if after == After::Over {
-                turn.facilities.waiters.remove(turn.index);
+                turn.facilities.waiters.remove(self.slot);
             }
             return Err(after);
         }
-        awaited.look_at = awaited.until.min(turn.now + turn.limits.look_again);
+        awaited.look_at = awaited.until.min(turn.facilities.now + turn.limits.look_again);
         self.state = State::Awaiting;
         Err(After::Park)
     }
