@@ -214,7 +214,7 @@ mod tests {
         let cases = [
             (Config { flows_max: 0, ..default() }, "flows_max is 0"),
             (Config { flows_max: u16::MAX, ..default() }, "flows_max is 65535"),
-            (Config { packet_bytes: 100, ..default() }, "packet_bytes is 100"),
+            (Config { packet_bytes: 100, ..default() }, "packets have 100 bytes at most"),
             (Config { receive_window_bytes: 10, ..default() }, "receive_window_bytes is 10"),
             (Config { versions: [0; MAX_VERSIONS], ..default() }, "versions is empty"),
             (Config { first_packet_number: Some(u64::MAX), ..default() }, "first_packet_number"),

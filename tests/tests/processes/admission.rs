@@ -37,7 +37,9 @@ fn stranger(place: &Place, tickets: &super::Tickets, user: u32, group: u32) -> S
     // Where the program was built nobody else may look.
     let program = place.folder.path().join("program");
     if !program.exists() {
-        std::fs::copy(PROGRAM, &program).unwrap();
+        // By another process: a child that some other test starts meanwhile would inherit the
+        // file as one that is being written, and such a file cannot be run.
+        assert!(Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap().success());
     }
     let options = place.options("open", Waiting::Block, tickets);
     let role = serde_json::to_string(&Role::Application(options)).unwrap();
