@@ -18,7 +18,7 @@ impl RemoteRegion {
     /// again.
     ///
     /// ```
-    /// use nic_host::ops::{Appended, ChainEnd};
+    /// use nic_host::ops::{ChainAppended, ChainEnd};
     /// use nic_host::version_chain::{Image, Pool};
     /// use nic_host::{Access, HOME_REGION, InlineConfig, Nic, chain_append, chain_read};
     ///
@@ -37,7 +37,7 @@ impl RemoteRegion {
     /// let append = chain_append::Arguments::new(chain.first, fresh)
     ///     .with_shortcut(HOME_REGION, chain.shortcut, false);
     /// let appended = session.run(remote.chain_append(append, &image))?;
-    /// assert!(matches!(appended, Appended::Linked { behind, .. } if behind == chain.first));
+    /// assert!(matches!(appended, ChainAppended::Linked { behind, .. } if behind == chain.first));
     ///
     /// // A reader whose cursor is as old: the walk takes place beside the memory.
     /// let read = chain_read::Arguments::from_cursor(chain.first);
@@ -70,7 +70,7 @@ impl RemoteRegion {
         Op::new(ChainAppend { remote: self.remote(), arguments, image: image.bytes() })
     }
 
-    /// Links an entry that is written already: goes on with what [`Appended::Bound`] holds, or asks
+    /// Links an entry that is written already: goes on with what [`ChainAppended::Bound`] holds, or asks
     /// after an append whose fate is unknown.
     #[inline]
     pub fn chain_link(&self, arguments: chain_append::Arguments) -> Op<ChainAppend<'static>> {
@@ -178,7 +178,7 @@ pub struct ChainAppend<'a> {
 
 /// What became of an entry that was to be appended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Appended {
+pub enum ChainAppended {
     /// It follows another.
     Linked {
         /// The entry that it follows.
@@ -204,7 +204,7 @@ pub enum Appended {
 }
 
 impl Operation for ChainAppend<'_> {
-    type Output = Appended;
+    type Output = ChainAppended;
 
     #[inline]
     fn ask(&self) -> Ask<'_> {
@@ -214,18 +214,18 @@ impl Operation for ChainAppend<'_> {
     }
 
     #[inline]
-    fn result(_: &Facts, reply: Reply) -> Result<Appended, OpError> {
+    fn result(_: &Facts, reply: Reply) -> Result<ChainAppended, OpError> {
         if reply.status() == Status::Continues {
             let rest = chain_append::Arguments::decode(reply.bytes());
-            return rest.map(Appended::Bound).map_err(|_| OpError::BadReply);
+            return rest.map(ChainAppended::Bound).map_err(|_| OpError::BadReply);
         }
         let reply = chain_append::Reply::decode(reply.bytes()).ok_or(OpError::BadReply)?;
         let (at, word, hops) = (reply.at(), reply.word(), reply.hops.get());
         Ok(match reply.outcome().ok_or(OpError::BadReply)? {
-            Outcome::Linked => Appended::Linked { behind: at, word, hops },
-            Outcome::LinkedBefore => Appended::LinkedBefore,
-            Outcome::Recycled => Appended::Recycled,
-            Outcome::Pending => Appended::Pending { at, word },
+            Outcome::Linked => ChainAppended::Linked { behind: at, word, hops },
+            Outcome::LinkedBefore => ChainAppended::LinkedBefore,
+            Outcome::Recycled => ChainAppended::Recycled,
+            Outcome::Pending => ChainAppended::Pending { at, word },
         })
     }
 }

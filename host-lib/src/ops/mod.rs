@@ -12,7 +12,7 @@ mod scan;
 mod traverse;
 
 pub use call::Call;
-pub use chain::{Appended, ChainAppend, ChainEnd, ChainEntry, ChainRead};
+pub use chain::{ChainAppend, ChainAppended, ChainEnd, ChainEntry, ChainRead};
 pub use consistent_read::ConsistentRead;
 pub use indirect_read::{IndirectRead, Lookups};
 pub use log::{Append, Fetch, Fetched};

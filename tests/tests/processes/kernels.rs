@@ -2,7 +2,7 @@
 //! an application on another engine.
 
 use nic_host::consistent_read::{self, Checksum};
-use nic_host::ops::{Appended, ChainEnd, Traversal};
+use nic_host::ops::{ChainAppended, ChainEnd, Traversal};
 use nic_host::prism::{Chain, Primitive, Target};
 use nic_host::rpc::{Procedure, Services};
 use nic_host::scan::{self, Comparison, Field};
@@ -142,7 +142,7 @@ fn a_chain_grows_and_its_latest_is_found_from_the_first() {
             false,
         );
         let appended = session.run(remote.chain_append(append, &image)).unwrap();
-        assert!(matches!(appended, Appended::Linked { .. }), "{appended:?}");
+        assert!(matches!(appended, ChainAppended::Linked { .. }), "{appended:?}");
         let read = chain_read::Arguments::from_cursor(chain.first);
         match session.run(remote.chain_read(read, 256)).unwrap() {
             ChainEnd::Latest(entry) => {
