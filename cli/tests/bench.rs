@@ -254,8 +254,9 @@ fn a_running_pair_is_driven_by_several_benches() {
         for shape in [&["--window", "1"][..], &["--window", "8", "--connections", "2"]] {
             let (report, code) = bench(&[&run[..], &short, &["--op", op], shape].concat());
             assert_eq!((code, value(&report, "errors")), (Some(0), 0.0), "{op}");
+            // Two where both sides are quick; each is acknowledged by itself where one is not.
             let packets = value(&report, "packets_per_op");
-            assert!((0.1..=2.5).contains(&packets), "{op}: {packets}");
+            assert!((0.1..=4.5).contains(&packets), "{op}: {packets}");
             let size = if op == "scar" { 100 } else { report["setup"]["size"].as_i64().unwrap() };
             assert_eq!(report["setup"]["size"], size);
         }
