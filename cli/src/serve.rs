@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use nic_engine::Builtin;
 use nic_engine::daemon::{self, Arguments};
 
 /// Serves until SIGTERM or SIGINT.
@@ -10,6 +11,6 @@ use nic_engine::daemon::{self, Arguments};
 /// # Errors
 /// An unusable configuration, an address or socket in use.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    daemon::serve(arguments)?;
+    daemon::serve::<Builtin>(arguments)?;
     Ok(ExitCode::SUCCESS)
 }

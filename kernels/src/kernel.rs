@@ -367,8 +367,13 @@ impl Continuation {
 /// }
 /// ```
 pub trait Kernel: Sized {
-    /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`].
+    /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`], and
+    /// [`kernel_set!`](crate::kernel_set) takes no other from them.
     const ID: KernelId;
+
+    /// Whether the kernel is this crate's, which has the numbers below.
+    #[doc(hidden)]
+    const IS_BUILT_IN: bool = false;
 
     /// Whether the kernel is so common that it has code of its own in the executor's innermost
     /// loop. Others are called from there, which costs them a few instructions per event and

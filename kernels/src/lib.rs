@@ -124,7 +124,7 @@ pub use set::{Builtin, Choice, KernelSet, Visit};
 #[doc(hidden)]
 pub use nic_wire::KernelId as __KernelId;
 #[doc(hidden)]
-pub use set::all_differ as __all_differ;
+pub use set::{all_differ as __all_differ, has_its_own_number as __has_its_own_number};
 
 /// The most private state that a kernel may have, in bytes: slots stay compact and hot.
 pub const KERNEL_STATE_BYTES_MAX: usize = 192;

@@ -57,6 +57,13 @@ pub const fn all_differ(ids: &[KernelId]) -> bool {
     true
 }
 
+/// Whether a kernel may have the number that it has; evaluated at compile time by
+/// [`kernel_set!`](crate::kernel_set).
+#[doc(hidden)]
+pub const fn has_its_own_number<K: Kernel>() -> bool {
+    K::ID.is_of_users() != K::IS_BUILT_IN
+}
+
 /// Makes an enum of kernels that implements [`KernelSet`].
 ///
 /// Two kernels of one number, or a kernel with too much state, do not compile.
@@ -65,6 +72,32 @@ pub const fn all_differ(ids: &[KernelId]) -> bool {
 /// nic_kernels::kernel_set! {
 ///     /// Only what this daemon serves.
 ///     pub enum ReadOnly { Read(nic_kernels::read::Read) }
+/// }
+/// ```
+///
+/// Nor does a kernel of one's own with a number below [`KernelId::FIRST_OF_USERS`]:
+///
+/// ```compile_fail,E0080
+/// use nic_kernels::{BadArguments, Call, Event, Kernel, Reply, Step};
+/// use nic_wire::KernelId;
+///
+/// struct Nothing;
+///
+/// impl Kernel for Nothing {
+///     const ID: KernelId = KernelId(0x7fff);
+///
+///     fn begin(_: &Call<'_>) -> Result<Self, BadArguments> {
+///         Ok(Nothing)
+///     }
+///
+///     fn step(&mut self, _: Event<'_>, _: &mut Reply<'_>) -> Step {
+///         Step::DONE
+///     }
+/// }
+///
+/// nic_kernels::kernel_set! {
+///     /// error[E0080]: a kernel of your own has a number below KernelId::FIRST_OF_USERS (0x8000)
+///     pub enum Mine { Nothing(Nothing) }
 /// }
 /// ```
 #[macro_export]
@@ -81,6 +114,11 @@ macro_rules! kernel_set {
         const _: () = assert!(
             ::core::mem::size_of::<$name>() <= $crate::KERNEL_STATE_BYTES_MAX,
             "a kernel has more state than KERNEL_STATE_BYTES_MAX",
+        );
+        const _: () = assert!(
+            $($crate::__has_its_own_number::<$kernel>())&&+,
+            "a kernel of your own has a number below KernelId::FIRST_OF_USERS (0x8000), where those \
+             of nic-kernels are: give it one of 0x8000 to 0xffff",
         );
         const _: () = assert!(
             $crate::__all_differ(<$name as $crate::KernelSet>::IDS),

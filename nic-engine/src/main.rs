@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use nic_engine::Builtin;
 use nic_engine::daemon::{self, Arguments, Exit};
 
 /// A poll-mode software NIC that runs operations next to memory.
@@ -15,7 +16,7 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    match daemon::serve(&Command::parse().arguments) {
+    match daemon::serve::<Builtin>(&Command::parse().arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("nic-engine: {error}");

@@ -121,8 +121,16 @@ impl KernelId {
     pub const FETCH: KernelId = KernelId(16);
     /// Scan a range of fixed-size records with a predicate.
     pub const SCAN: KernelId = KernelId(17);
-    /// The first number for kernels that users bring.
+    /// The first number for kernels that users bring: all from here to 0xffff are theirs, and all
+    /// below are this project's. Nobody hands them out: engines and initiators that are to work
+    /// together have to agree.
     pub const FIRST_OF_USERS: KernelId = KernelId(0x8000);
+
+    /// Whether the number is one for kernels that users bring.
+    #[inline]
+    pub const fn is_of_users(self) -> bool {
+        self.0 >= KernelId::FIRST_OF_USERS.0
+    }
 
     /// Whether the kernel is known to change nothing: then running it again is always safe.
     #[inline]

@@ -75,6 +75,7 @@ pub struct Append {
 
 impl Kernel for Append {
     const ID: KernelId = KernelId::APPEND;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

@@ -29,6 +29,7 @@ pub struct ChainAppend {
 
 impl Kernel for ChainAppend {
     const ID: KernelId = KernelId::CHAIN_APPEND;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

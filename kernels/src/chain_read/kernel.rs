@@ -20,6 +20,7 @@ pub struct ChainRead {
 
 impl Kernel for ChainRead {
     const ID: KernelId = KernelId::CHAIN_READ;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

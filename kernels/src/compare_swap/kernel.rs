@@ -16,6 +16,7 @@ pub struct CompareSwap {
 
 impl Kernel for CompareSwap {
     const ID: KernelId = KernelId::COMPARE_SWAP;
+    const IS_BUILT_IN: bool = true;
     const IS_COMMON: bool = true;
 
     #[inline(always)]

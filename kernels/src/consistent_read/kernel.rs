@@ -17,6 +17,7 @@ pub struct ConsistentRead {
 
 impl Kernel for ConsistentRead {
     const ID: KernelId = KernelId::CONSISTENT_READ;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

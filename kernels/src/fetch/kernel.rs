@@ -40,6 +40,7 @@ pub struct Fetch {
 
 impl Kernel for Fetch {
     const ID: KernelId = KernelId::FETCH;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

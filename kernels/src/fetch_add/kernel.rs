@@ -15,6 +15,7 @@ pub struct FetchAdd {
 
 impl Kernel for FetchAdd {
     const ID: KernelId = KernelId::FETCH_ADD;
+    const IS_BUILT_IN: bool = true;
     const IS_COMMON: bool = true;
 
     #[inline(always)]

@@ -22,6 +22,7 @@ enum Part {
 
 impl Kernel for IndirectRead {
     const ID: KernelId = KernelId::INDIRECT_READ;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

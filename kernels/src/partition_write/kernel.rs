@@ -62,6 +62,7 @@ pub struct PartitionWrite {
 
 impl Kernel for PartitionWrite {
     const ID: KernelId = KernelId::PARTITION_WRITE;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

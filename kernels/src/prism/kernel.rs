@@ -78,6 +78,7 @@ pub struct Prism {
 
 impl Kernel for Prism {
     const ID: KernelId = KernelId::PRISM;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

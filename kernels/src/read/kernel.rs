@@ -15,6 +15,7 @@ pub struct Read {
 
 impl Kernel for Read {
     const ID: KernelId = KernelId::READ;
+    const IS_BUILT_IN: bool = true;
     const IS_COMMON: bool = true;
 
     #[inline(always)]

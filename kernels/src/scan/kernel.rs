@@ -32,6 +32,7 @@ const _: () = assert!(align_of::<Scan>() <= 8);
 
 impl Kernel for Scan {
     const ID: KernelId = KernelId::SCAN;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

@@ -69,6 +69,7 @@ pub struct ScanAndRead {
 
 impl Kernel for ScanAndRead {
     const ID: KernelId = KernelId::SCAN_AND_READ;
+    const IS_BUILT_IN: bool = true;
     const IS_COMMON: bool = true;
 
     #[inline(always)]

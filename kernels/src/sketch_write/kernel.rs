@@ -46,6 +46,7 @@ pub struct SketchWrite {
 
 impl Kernel for SketchWrite {
     const ID: KernelId = KernelId::SKETCH_WRITE;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

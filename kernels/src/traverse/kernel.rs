@@ -41,6 +41,7 @@ pub struct Traverse {
 
 impl Kernel for Traverse {
     const ID: KernelId = KernelId::TRAVERSE;
+    const IS_BUILT_IN: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {

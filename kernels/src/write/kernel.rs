@@ -15,6 +15,7 @@ pub struct Write {
 
 impl Kernel for Write {
     const ID: KernelId = KernelId::WRITE;
+    const IS_BUILT_IN: bool = true;
     const IS_COMMON: bool = true;
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! A process of engines: one pinned thread each, and a control thread that applications talk to.
 //!
-//! [`run`] is what the `nic-engine` binary and `nic serve` call. [`Daemon`] is the same in parts,
-//! for whoever brings a port or a kernel set of their own.
+//! [`serve`] is what the `nic-engine` binary and `nic serve` call, and whoever brings a kernel set of
+//! their own. [`Daemon`] is the same in parts, for whoever brings a port.
 
 mod admission;
 mod config;

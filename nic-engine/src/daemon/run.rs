@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use nic_kernels::KernelSet;
 use nic_shm::ControlListener;
 
 use super::admission::Admission;
@@ -13,16 +14,15 @@ use super::counters_page::CountersFile;
 use super::error::DaemonError;
 use super::hardening;
 use super::{Daemon, DriveSettings, metrics};
-use crate::Builtin;
 use crate::engine::EngineConfig;
 use crate::ports::{PortKind, PortSettings, open_all};
 
-/// Runs the daemon that a configuration describes. SIGTERM or SIGINT ends it, once the ops under way
-/// have ended; a second one ends it at once.
+/// Runs the daemon that a configuration describes, with kernels of this set. SIGTERM or SIGINT ends
+/// it, once the ops under way have ended; a second one ends it at once.
 ///
 /// # Errors
 /// What keeps it from starting or from going on.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run<K: KernelSet + Send + 'static>(config: &Config) -> Result<(), DaemonError> {
     config.check()?;
     let cores: Vec<Option<usize>> = match config.engine.cores.as_slice() {
         [] => vec![None],
@@ -34,7 +34,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     check_mode(config, &admission);
     check_port(&config.port);
     let cores_count = cores.len();
-    let opened = open_all::<Builtin>(&config.port, cores_count)?;
+    let opened = open_all::<K>(&config.port, cores_count)?;
     if opened.kind == PortKind::Dpdk && config.hardening.seccomp == Seccomp::Kill {
         return Err(ConfigFault::Filter.into());
     }

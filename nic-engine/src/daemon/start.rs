@@ -3,12 +3,13 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use nic_kernels::KernelSet;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, DaemonError, run};
 
 /// Options of a daemon.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Arguments {
     /// Configuration file (TOML); without one, one engine on loopback UDP. `nic config --print`
     /// explains its options.
@@ -39,12 +40,21 @@ impl Arguments {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. Logs to standard error, in colours only on a terminal; `NIC_LOG`
-/// says how much.
+/// Serves with kernels of this set until SIGTERM or SIGINT. Logs to standard error, in colours only
+/// on a terminal; `NIC_LOG` says how much.
+///
+/// ```no_run
+/// use nic_engine::Builtin;
+/// use nic_engine::daemon::{Arguments, DaemonError, serve};
+///
+/// fn main() -> Result<(), DaemonError> {
+///     serve::<Builtin>(&Arguments::default())
+/// }
+/// ```
 ///
 /// # Errors
 /// What keeps the daemon from starting or from going on.
-pub fn serve(arguments: &Arguments) -> Result<(), DaemonError> {
+pub fn serve<K: KernelSet + Send + 'static>(arguments: &Arguments) -> Result<(), DaemonError> {
     let filter = EnvFilter::try_from_env("NIC_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -53,5 +63,5 @@ pub fn serve(arguments: &Arguments) -> Result<(), DaemonError> {
         // When nobody reads the log any more, telling that would panic.
         .log_internal_errors(false)
         .init();
-    run(&arguments.config()?)
+    run::<K>(&arguments.config()?)
 }

@@ -13,6 +13,7 @@ mod writer;
 use std::io::{BufRead, Write};
 
 use anyhow::Result;
+use nic_engine::Builtin;
 use nic_engine::daemon::{self, Config, DaemonError};
 use nic_host::Wait;
 use nic_tests::children::{Role, Waiting};
@@ -29,7 +30,7 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Daemon(config) => {
             std::thread::spawn(|| obey(|_| Ok(Value::Null)));
             let config = Config::read(&config).map_err(DaemonError::from)?;
-            Ok(daemon::run(&config)?)
+            Ok(daemon::run::<Builtin>(&config)?)
         }
         Role::Engine(options) => engine::run(&options),
         Role::Target(options) => target::run(options),

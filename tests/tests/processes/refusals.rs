@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nic_engine::daemon::Exit;
-use nic_host::{Access, Fate, Nic, Status};
+use nic_host::{Access, Ask, Facts, Fate, KernelId, Nic, Op, OpError, Operation, Reply, Status};
 use nic_tests::children::{Child, Role, Waiting};
 
 use super::{PROGRAM, Place, failure};
@@ -19,6 +19,42 @@ fn a_forked_child_is_refused_and_its_parent_goes_on() {
     let outcome = forker.answer();
     assert_eq!(outcome["child"], 0, "the child was refused everything: {outcome}");
     assert_eq!(outcome["parent_reads"], 64, "{outcome}");
+}
+
+/// An op of a kernel that the daemon was not built with.
+struct Foreign {
+    remote: u16,
+    kernel: KernelId,
+}
+
+impl Operation for Foreign {
+    type Output = ();
+
+    fn ask(&self) -> Ask<'_> {
+        Ask::new(self.kernel, self.remote, &[7; 24]).payload(b"payload").reply(64)
+    }
+
+    fn result(_: &Facts, _: Reply) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_kernel_that_the_target_was_not_built_with_is_refused() {
+    let place = Place::new();
+    let _daemon = place.daemon("target", "");
+    let owner = place.nic("target");
+    let region = owner.region(1 << 16).create().unwrap();
+    let export = region.export(Access::READ.and(Access::WRITE)).unwrap();
+    let nic = Nic::inline(Default::default()).unwrap();
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    for number in [0x8000, 0x8001, 0xffff, 10, 0x7fff] {
+        let op = Op::new(Foreign { remote: remote.remote(), kernel: KernelId(number) });
+        let outcome = failure(session.run(op));
+        assert_eq!(outcome, (Status::UnknownKernel, Fate::NotExecuted), "{number:#x}");
+        session.run(remote.write(0, &number.to_le_bytes())).unwrap();
+    }
 }
 
 #[test]
