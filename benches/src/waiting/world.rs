@@ -54,7 +54,7 @@ impl Cores {
 /// The whole life of an engine process: the daemon as it is shipped.
 pub(crate) fn engine_process(config: &str) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    Ok(daemon::run(&serde_json::from_str(config)?)?)
+    Ok(daemon::run::<nic_engine::Builtin>(&serde_json::from_str(config)?)?)
 }
 
 /// An engine process. Dropping it ends it.
