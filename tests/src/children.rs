@@ -7,7 +7,7 @@ mod options;
 
 pub use options::{
     ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, Offence, PortKind,
-    Role, TargetOptions, Waiting, WriterOptions,
+    RacerOptions, Role, Structure, TargetOptions, Waiting, WriterOptions,
 };
 
 use std::io::{BufRead, BufReader, Write};

@@ -10,6 +10,36 @@ pub const STEADY: u64 = 3;
 /// Length of the entries' region in bytes: a slab for each size of entries in use, and no more.
 pub const ENTRIES_BYTES: u64 = 24 << 10;
 
+/// Where the structures of racing owners lie, each in a region of its own.
+pub mod places {
+    /// Length of the region in bytes.
+    pub const REGION_BYTES: u64 = 64 << 10;
+    /// Slots for values, hardly more than there are keys.
+    pub const SLOTS: u64 = 8192;
+    /// How many.
+    pub const SLOT_COUNT: u64 = super::KEYS + 2;
+    /// The list's first element; the others follow, 64 bytes apart.
+    pub const LIST: u64 = 64;
+    /// Length of a sealed object in bytes: a value and its checksum.
+    pub const OBJECT_BYTES: u16 = super::VALUE_BYTES as u16 + 8;
+    /// Length of a chain's buffers in bytes.
+    pub const BUFFER_BYTES: u32 = 576;
+    /// How many fresh buffers others are given.
+    pub const FRESH: usize = 40;
+    /// How many entries that are not the latest any more are kept.
+    pub const KEPT: usize = 8;
+    /// Words in which the owner of a free list says what it took.
+    pub const TAKEN: u64 = 4096;
+    /// How many.
+    pub const TAKEN_COUNT: u64 = 4096;
+    /// Length of a log in bytes.
+    pub const LOG_BYTES: u64 = 32 << 10;
+    /// How many records are scanned.
+    pub const RECORDS: u64 = 1000;
+    /// How many records a partition has room for.
+    pub const CAPACITY: u64 = 200;
+}
+
 /// A key.
 pub fn key(number: u64) -> [u8; 8] {
     let mut key = *b"racing :";

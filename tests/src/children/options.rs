@@ -18,6 +18,8 @@ pub enum Role {
     Initiator(InitiatorOptions),
     /// The owner of a table that changes all the time.
     Writer(WriterOptions),
+    /// The owner of another structure that changes all the time.
+    Racer(RacerOptions),
     /// An application that runs single ops as it is told.
     Application(ApplicationOptions),
     /// Forks with a session open.
@@ -37,6 +39,7 @@ impl Role {
             Role::Target(_) => "target application",
             Role::Initiator(_) => "initiator",
             Role::Writer(_) => "writer",
+            Role::Racer(_) => "racing owner",
             Role::Application(_) => "application",
             Role::Forker(_) => "forking application",
             Role::Meddler(_) => "meddling application",
@@ -169,4 +172,38 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Keys in the targets' tables.
     pub keys: u64,
+}
+
+/// What a racing owner owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Structure {
+    /// A list for TRAVERSE.
+    List,
+    /// An indirection table for INDIRECT_READ.
+    Table,
+    /// A sealed object for CONSISTENT_READ.
+    Object,
+    /// A version chain for CHAIN_READ and CHAIN_APPEND.
+    Chain,
+    /// A free list for PRISM's ALLOCATE.
+    FreeList,
+    /// A log for APPEND and FETCH.
+    Log,
+    /// Records for SCAN.
+    Records,
+    /// Partitions for PARTITION_WRITE.
+    Partitions,
+    /// A sketch for SKETCH_WRITE.
+    Sketch,
+}
+
+/// The owner of a structure that changes all the time, or that sees others change it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RacerOptions {
+    /// The engine's socket.
+    pub socket: PathBuf,
+    /// The core that it runs on.
+    pub core: Option<usize>,
+    /// What it owns.
+    pub structure: Structure,
 }

@@ -7,6 +7,7 @@ mod forker;
 mod initiator;
 mod load;
 mod meddler;
+mod racer;
 mod target;
 mod writer;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Target(options) => target::run(options),
         Role::Initiator(options) => initiator::run(options),
         Role::Writer(options) => writer::run(&options),
+        Role::Racer(options) => racer::run(&options),
         Role::Application(options) => application::run(&options),
         Role::Forker(options) => forker::run(&options),
         Role::Meddler(options) => meddler::run(&options),
