@@ -219,12 +219,15 @@ pub enum Step {
     /// word; others change it unseen (the application, another engine), so the word is looked at
     /// again every [`Limits::look_again`](crate::Limits::look_again) as well. The op's deadline ends
     /// the wait and the op.
+    ///
+    /// If [as many as may](crate::Limits::waits) wait already, the time is over after the first look;
+    /// an op that would wait for as long as it takes ends as [`Status::Busy`].
     Await {
         /// Where; the length is 8.
         word: Extent,
         /// What it held.
         unlike: u64,
-        /// How long to wait at the most.
+        /// How long to wait at the most; [`Span::MAX`] is as long as it takes.
         at_most: Span,
     },
     /// Store an aligned word with Release: [`Event::Written`].

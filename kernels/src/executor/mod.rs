@@ -54,6 +54,9 @@ pub struct Limits {
     /// How often a word is looked at that an op waits for and that nobody here has changed
     /// (start: every millisecond).
     pub look_again: Span,
+    /// For all ops together: how many may wait for a word (start: 256). Every change of memory looks
+    /// at all of them while there are any, and none of them makes room for another op.
+    pub waits: u32,
     /// For all ops together: how many bytes of payload the executor can hold until they are whole
     /// (start: 4 MiB). Memory is taken from the system as it is first used.
     pub held_bytes: u32,
@@ -65,6 +68,7 @@ impl Default for Limits {
             steps: 64 << 10,
             bytes: 64 << 20,
             look_again: Span::from_ms(1),
+            waits: 256,
             held_bytes: 4 << 20,
         }
     }

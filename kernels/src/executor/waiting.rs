@@ -120,10 +120,15 @@ impl<P: Copy> Op<P> {
         at_most: Span,
         turn: &mut Turn<'_, M>,
     ) -> After {
-        let until = turn.facilities.now + at_most;
         if self.is_strand() || word.length != 8 {
             return self.finish(Status::Unsupported, true);
         }
+        let is_full = turn.facilities.waiters.list.len() >= turn.limits.waits as usize;
+        let until = match at_most {
+            Span::MAX if is_full => return self.finish(Status::Busy, false),
+            _ if is_full => turn.facilities.now,
+            _ => turn.facilities.now + at_most,
+        };
         self.awaited = Awaited { word, unlike, until, look_at: until, is_missed: false };
         turn.facilities.waiters.add(self.slot, &word);
         let after = self.begin_look(turn.memory);

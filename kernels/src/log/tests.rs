@@ -30,7 +30,11 @@ struct Logged {
 
 impl Logged {
     fn new(capacity: u64) -> Self {
-        let mut bench = Bench::<Builtin>::new(32);
+        Self::with_limits(capacity, Limits::default())
+    }
+
+    fn with_limits(capacity: u64, limits: Limits) -> Self {
+        let mut bench = Bench::<Builtin>::with_limits(32, limits);
         let (region, rkey) = bench.region(ADDRESS + HEADER_BYTES + capacity + 16);
         let log = Log::format(region, ADDRESS, HEADER_BYTES + capacity).unwrap();
         assert_eq!(log.capacity(), capacity);
@@ -568,6 +572,36 @@ fn a_parked_fetch_finds_what_the_owner_appends_and_ends_in_time() {
     assert_eq!(logged.bench.run(start)[0].2.status, Status::Revoked);
     assert_eq!(logged.holds(), 0);
     bench_free(&mut logged, &[revoked]);
+}
+
+#[test]
+fn more_than_may_wait_do_not() {
+    let mut logged = Logged::with_limits(4096, Limits { waits: 2, ..Limits::default() });
+    let slots = [0; 3].map(|from| logged.start_fetch(from, 1_000_000, Time::NEVER));
+    let over = logged.bench.run(Time::ZERO);
+    assert_eq!(over.len(), 1);
+    assert_eq!((over[0].0, over[0].2.status), (slots[2], Status::Ok));
+    let reply = logged.bench.reply(slots[2]);
+    assert!(matches!(Batch::parse(&reply, 0), Ok(Batch::Records(records)) if records.count() == 0));
+    let bench = &mut logged.bench;
+    bench.executor.free(slots[2], &mut bench.memory);
+
+    // An append behind one that is slow cannot end well without a wait; the next takes it along.
+    logged.set(TAIL, 64);
+    let slow = logged.start_append(1, &[1; 10], Time::NEVER);
+    let bench = &mut logged.bench;
+    bench.executor.payload(slow, 0, &[1; 10], &mut bench.memory).unwrap();
+    let finish = Finish { status: Status::Busy, fate: Fate::Unknown, reply_length: 0 };
+    assert_eq!(bench.run(Time::ZERO), [(slow, 1, finish)]);
+    bench.executor.free(slow, &mut bench.memory);
+    let (memory, first) = (word_of(&logged.log), ADDRESS + HEADER_BYTES);
+    memory.write(first + 8, &20u64.to_le_bytes()).unwrap();
+    memory.write(first, &state(0, Kind::Skip).to_le_bytes()).unwrap();
+    logged.start_append(2, b"", Time::NEVER);
+    // Both who waited hear of it.
+    assert_eq!(logged.bench.run(Time::ZERO).len(), 3);
+    let tags: Vec<u64> = logged.read_all(0).iter().map(|(_, tag, _)| *tag).collect();
+    assert_eq!(tags, [1, 2]);
 }
 
 #[test]
