@@ -142,6 +142,7 @@ stranger_hostile() {
     head -c 2000 "$scratch/hostile.json"
     jq --exit-status '[.results[] | {(.name): .value}] | add
         | .crashes == 0 and .outside_accesses == 0 and .ops_lost == 0
+            and .kernel_ops_untyped == 0 and .kernel_ops > 10000
             and .ops > 1000 and .kills > 0' "$scratch/hostile.json"
 }
 

@@ -7,6 +7,7 @@
 
 mod greedy;
 mod link;
+mod misuser;
 mod owner;
 mod passer;
 mod polite;
@@ -138,6 +139,8 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
         ("watched_bytes", "bytes", verdict.watched_bytes),
         ("kills", "processes", verdict.kills),
         ("refused_starts", "processes", verdict.refused_starts),
+        ("kernel_ops", "ops", verdict.misuser.completed),
+        ("kernel_ops_untyped", "ops", verdict.misuser.untyped),
         ("vandal_sessions", "sessions", verdict.vandal.lives),
         ("vandal_words", "words", verdict.vandal.words),
         ("vandal_messages", "messages", verdict.vandal.messages),
@@ -149,6 +152,7 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
     ];
     report
         .setup("ops_failed_as", serde_json::json!(verdict.failed_as))
+        .setup("kernel_ops_ended_as", serde_json::json!(verdict.misuser.ends))
         .results(counts.map(|(name, unit, count)| Figure::count(name, unit, count)))
 }
 

@@ -23,7 +23,26 @@ fn value(report: &serde_json::Value, name: &str) -> f64 {
     found.unwrap_or_else(|| panic!("no result {name} in {report}"))["value"].as_f64().unwrap()
 }
 
-const OPS: [&str; 6] = ["read", "write", "cas", "faa", "scar", "call"];
+const OPS: [&str; 16] = [
+    "read",
+    "write",
+    "cas",
+    "faa",
+    "scar",
+    "indirect-read",
+    "traverse",
+    "consistent-read",
+    "chain-read",
+    "chain-append",
+    "prism",
+    "scan",
+    "append",
+    "fetch",
+    "call",
+    "rpc",
+];
+/// Those whose length the target has laid out.
+const LAID_OUT: [&str; 4] = ["scar", "consistent-read", "chain-read", "fetch"];
 const SHORT: [&str; 8] =
     ["--duration", "150ms", "--warmup", "20ms", "--region-bytes", "4MiB", "--entries", "2000"];
 
@@ -100,6 +119,26 @@ fn values_of_all_lengths_are_compared_whole() {
         ("scar", "1"),
         ("scar", "70000"),
         ("call", "1024"),
+        ("indirect-read", "1"),
+        ("indirect-read", "4096"),
+        ("traverse", "1"),
+        ("traverse", "64KiB"),
+        ("consistent-read", "1"),
+        ("consistent-read", "4088"),
+        ("chain-read", "1"),
+        ("chain-read", "4088"),
+        ("chain-append", "1"),
+        ("chain-append", "4096"),
+        ("prism", "1"),
+        ("prism", "64KiB"),
+        ("scan", "64"),
+        ("scan", "16KiB"),
+        ("append", "1"),
+        ("append", "64KiB"),
+        ("fetch", "1"),
+        ("fetch", "4088"),
+        ("rpc", "1"),
+        ("rpc", "1000"),
     ] {
         let large = ["--op", op, "--size", size, "--window", "3", "--port", "ring"];
         let few = ["--duration", "100ms", "--warmup", "0s", "--entries", "100"];
@@ -164,6 +203,7 @@ fn what_cannot_be_is_told_with_what_to_do() {
         (&["--port", "air"], 2, "[possible values: udp,"),
         (&["--size", "2MiB"], 2, "read takes 1 to 1052672 bytes"),
         (&["--op", "call", "--size", "1025"], 2, "call takes 1 to 1024 bytes"),
+        (&["--op", "fetch", "--size", "4089"], 2, "fetch takes 1 to 4088 bytes"),
         (&["--window", "4", "--batch", "8"], 2, "at most --window ops (4)"),
         (&["--threads", "2"], 2, "1 --connections"),
         (&["--region-bytes", "64"], 2, "--region-bytes 64: expected 1048576 to"),
@@ -257,7 +297,8 @@ fn a_running_pair_is_driven_by_several_benches() {
             // Two where both sides are quick; each is acknowledged by itself where one is not.
             let packets = value(&report, "packets_per_op");
             assert!((0.1..=4.5).contains(&packets), "{op}: {packets}");
-            let size = if op == "scar" { 100 } else { report["setup"]["size"].as_i64().unwrap() };
+            let is_laid_out = LAID_OUT.contains(&op);
+            let size = if is_laid_out { 100 } else { report["setup"]["size"].as_i64().unwrap() };
             assert_eq!(report["setup"]["size"], size);
         }
     }

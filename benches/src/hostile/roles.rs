@@ -9,7 +9,7 @@ use nic_host::{Endpoint, Nic, NicError, Ticket};
 use serde::{Deserialize, Serialize};
 
 use super::link::Link;
-use super::{greedy, owner, passer, polite, stranger, vandal};
+use super::{greedy, misuser, owner, passer, polite, stranger, vandal};
 
 /// How long an engine may take to answer for the first time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +41,8 @@ pub(super) enum Role {
     GreedyPeer,
     /// Writes anything into the memory that it shares with the engine, and to its socket.
     Vandal,
+    /// Runs kernels with anything, over memory that it has made anything of.
+    Misuser,
     /// A peer that sends anything.
     Stranger,
     /// An honest client of the engine, until it is killed.
@@ -96,6 +98,7 @@ impl Role {
             Role::Greedy => "greedy application",
             Role::GreedyPeer => "greedy peer",
             Role::Vandal => "vandal",
+            Role::Misuser => "misuser of kernels",
             Role::Stranger => "hostile peer",
             Role::Neighbour => "neighbour",
             Role::Peer => "peer",
@@ -122,6 +125,7 @@ pub(crate) fn process(options: &str) -> Result<()> {
         Role::Polite => polite::run(&link, &options),
         Role::Greedy | Role::GreedyPeer => greedy::run(&link, &options),
         Role::Vandal => vandal::run(&link, &options),
+        Role::Misuser => misuser::run(&link, &options),
         Role::Stranger => stranger::run(&link, &options),
         Role::Neighbour | Role::Peer => passer::run(&link, &options),
     }

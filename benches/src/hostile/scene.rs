@@ -15,7 +15,7 @@ use super::link::Child;
 use super::owner::Found;
 use super::polite::Account;
 use super::roles::{Options, Order, Role, Tickets, Way};
-use super::{COMMAND, stranger, vandal};
+use super::{COMMAND, misuser, stranger, vandal};
 use crate::waiting::ENGINE_COMMAND;
 
 /// How long a storm lasts, and the time between two kills in it.
@@ -42,6 +42,7 @@ pub(super) struct Scene {
     greedy: Child,
     greedy_peer: Child,
     vandal: Child,
+    misuser: Child,
     stranger: Child,
     options: Options,
     events: RefCell<Events>,
@@ -71,6 +72,7 @@ pub(super) struct Verdict {
     pub(super) kills: u64,
     pub(super) refused_starts: u64,
     pub(super) vandal: vandal::Deeds,
+    pub(super) misuser: misuser::Deeds,
     pub(super) stranger: stranger::Deeds,
 }
 
@@ -99,13 +101,16 @@ impl Scene {
             greedy: start(Role::Greedy, &options)?,
             greedy_peer: start(Role::GreedyPeer, &options)?,
             vandal: start(Role::Vandal, &options)?,
+            misuser: start(Role::Misuser, &options)?,
             stranger: start(Role::Stranger, &options)?,
             options,
             events: RefCell::new(Events { random: Random::new(seed), kills: 0, refused_starts: 0 }),
             _folder: folder,
         };
         // All are up before anything is measured.
-        for child in [&scene.greedy, &scene.greedy_peer, &scene.vandal, &scene.stranger] {
+        for child in
+            [&scene.greedy, &scene.greedy_peer, &scene.vandal, &scene.misuser, &scene.stranger]
+        {
             child.ask::<Value>(&Order::Rest)?;
         }
         Ok(scene)
@@ -115,7 +120,7 @@ impl Scene {
     pub(super) fn pids(&self) -> Vec<u32> {
         let [engine, owner, polite] =
             [&self.engine, &self.owner, &self.polite].map(|child| child.borrow().pid());
-        let others = [&self.greedy, &self.greedy_peer, &self.vandal, &self.stranger];
+        let others = [&self.greedy, &self.greedy_peer, &self.vandal, &self.misuser, &self.stranger];
         [engine, owner, polite].into_iter().chain(others.map(Child::pid)).collect()
     }
 
@@ -156,6 +161,7 @@ impl Scene {
     fn rage(&self) -> Result<()> {
         let begun = Instant::now();
         self.vandal.ask::<Value>(&Order::Go(0))?;
+        self.misuser.ask::<Value>(&Order::Go(0))?;
         self.stranger.ask::<Value>(&Order::Go(0))?;
         let mut events = self.events.borrow_mut();
         let mut passers = Vec::new();
@@ -177,6 +183,7 @@ impl Scene {
         events.kills += passers.len() as u64;
         drop(passers);
         self.stranger.ask::<Value>(&Order::Rest)?;
+        self.misuser.ask::<Value>(&Order::Rest)?;
         self.vandal.ask::<Value>(&Order::Rest)?;
         Ok(())
     }
@@ -186,6 +193,7 @@ impl Scene {
         let Events { kills, refused_starts, .. } = self.events.into_inner();
         let mut verdict = Verdict { kills, refused_starts, ..Verdict::default() };
         verdict.vandal = self.vandal.ask(&Order::Rest)?;
+        verdict.misuser = self.misuser.ask(&Order::Rest)?;
         verdict.stranger = self.stranger.ask(&Order::Rest)?;
         let found: Result<Found> = self.owner.borrow().ask(&Order::Look);
         let accounts: Result<Vec<Account>> = self.polite.borrow().ask(&Order::Look);
@@ -204,8 +212,12 @@ impl Scene {
         let stranger = verdict.stranger;
         // Who has not even begun has proven nothing.
         ensure!(lives > 0 && stranger.changed > 0 && stranger.guesses > 0, "{verdict:?}");
+        ensure!(verdict.misuser.is_thorough(), "a kernel was not misused: {verdict:?}");
+        let misuser = &verdict.misuser;
         verdict.watched_bytes = found.watched;
         verdict.outside_accesses = found.changed + leaks + stranger.leaks + stranger.granted;
+        verdict.outside_accesses += misuser.leaks + misuser.granted;
+        verdict.ops_lost = misuser.submitted - misuser.completed + misuser.twice;
         for account in accounts {
             verdict.ops += account.submitted;
             for (how, count) in account.failed {

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nic_engine::Builtin;
 use nic_engine::daemon::{self, Config, EngineSettings, WaitMode};
 use nic_figures::cores;
 use nic_host::{
@@ -54,7 +55,7 @@ impl Cores {
 /// The whole life of an engine process: the daemon as it is shipped.
 pub(crate) fn engine_process(config: &str) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    Ok(daemon::run::<nic_engine::Builtin>(&serde_json::from_str(config)?)?)
+    Ok(daemon::run::<Builtin>(&serde_json::from_str(config)?)?)
 }
 
 /// An engine process. Dropping it ends it.

@@ -14,7 +14,7 @@ use super::exposed::{REGION_BYTES, Shape};
 use super::fault::Fault;
 use super::layout::Areas;
 use super::load::{self, Load};
-use super::ops::{self, Own};
+use super::ops::Own;
 use super::report::{self, Circumstances};
 use super::site::Tickets;
 use super::target_process::{TargetOrder, TargetReply};
@@ -147,15 +147,20 @@ impl Arguments {
     /// work on one.
     fn shape(&self, load: &Load) -> Result<Shape, Fault> {
         let size = u64::from(load.size.unwrap_or(load.op.sizes.usual));
-        let out = u64::from(load.window) * u64::from(load.connections);
+        let connections = u64::from(load.connections);
+        let out = u64::from(load.window) * connections;
         let needed = match load.op.own {
-            Own::Place => Areas::region_for_writes(2 * out * ops::pitch(size)),
+            Own::Place(pitch) => Areas::region_for_writes(2 * out * pitch(size)),
+            Own::Shared(bytes) => {
+                Areas::region_for_writes(2 * connections * bytes(load.window, size))
+            }
             _ => Areas::region_for_data(size),
         };
         let region_bytes = self.region_bytes.unwrap_or(REGION_BYTES.max(needed));
-        match load.op.on_table {
-            true => Shape::new(region_bytes, self.entries, size),
-            false => Shape::new(region_bytes, self.entries.or(Some(1)), 64),
+        match (load.op.on_table, load.op.is_laid_out) {
+            (true, _) => Shape::new(region_bytes, self.entries, size),
+            (false, true) => Shape::new(region_bytes, self.entries.or(Some(1)), size),
+            (false, false) => Shape::new(region_bytes, self.entries.or(Some(1)), 64),
         }
     }
 }

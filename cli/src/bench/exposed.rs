@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 use super::layout::{Areas, Header, REGION_BYTES_MIN};
 use super::ops::{self, ANSWER_BYTES_MAX, KEY_BYTES};
-use super::site::{SERVICE, Tickets};
+use super::site::{RPC_SERVICE, SERVICE, Tickets};
+use super::structures::Structures;
 
 /// The largest memory in bytes, and the most entries: more than any machine has.
 const REGION_BYTES_MAX: u64 = 1 << 42;
@@ -79,8 +80,9 @@ impl Exposed {
     ) -> Result<Self> {
         let Shape { region_bytes, entries: count, value_bytes } = *shape;
         let memory = nic.region(region_bytes).create()?;
-        let header = Header::new(count, value_bytes);
+        let header = Header::new(memory.number(), count, value_bytes);
         let Some(areas) = Areas::of(region_bytes) else { bail!("the memory is too short") };
+        Structures::new(&areas, value_bytes).fill(&memory.memory(), memory.number())?;
         areas.fill(&memory.memory(), &header)?;
         filled()?;
         let geometry = Geometry::for_entries(count);
@@ -100,6 +102,7 @@ impl Exposed {
         }
         let session = nic.session().receive_buffers(CALLS, ANSWER_BYTES_MAX).wait(wait).open()?;
         session.serve(SERVICE)?;
+        session.serve(RPC_SERVICE)?;
         let all = Access::READ.and(Access::WRITE).and(Access::ATOMIC).and(Access::CALL);
         let exports = [memory.export(all)?, index.export(Access::READ.follow(&entries))?];
         Ok(Exposed { session, exports, regions: [memory, index, entries] })
@@ -128,10 +131,13 @@ impl Exposed {
         mut is_over: impl FnMut() -> bool,
     ) -> Result<()> {
         let session = &self.session;
-        let mut handler = |_: u16,
-                           request: &[u8],
-                           answer: &mut Answer<'_>|
-         -> Result<(), ServeError> { ops::answer_call(request, answer) };
+        let mut handler =
+            |service: u16, request: &[u8], answer: &mut Answer<'_>| -> Result<(), ServeError> {
+                match service {
+                    RPC_SERVICE => ops::answer_rpc(request, answer),
+                    _ => ops::answer_call(request, answer),
+                }
+            };
         let mut watched = ends.to_vec();
         watched.push(session.as_fd());
         loop {

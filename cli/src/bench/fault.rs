@@ -20,14 +20,23 @@ pub enum Fault {
     },
     /// Leave `--size` out, or start the target with other values.
     #[error(
-        "--size {found}: the target's table has values of {has} bytes; leave --size out, or start \
+        "--size {found}: the target has values of {has} bytes; leave --size out, or start \
          `nic bench target --value-bytes {found}`"
     )]
     ValueSize {
         /// What was asked for.
         found: u64,
-        /// What the table has.
+        /// What the target has.
         has: u64,
+    },
+    /// Start a target with less memory.
+    #[error(
+        "the target's memory reaches {address:#x}, where no version chain can be; start the target \
+         with a --region-bytes of at most 128GiB"
+    )]
+    Unlinked {
+        /// Where a buffer was to be.
+        address: u64,
     },
     /// Give a smaller `--batch`.
     #[error("--batch {batch}: at most --window ops ({window}) can be submitted together")]

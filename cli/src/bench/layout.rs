@@ -1,9 +1,9 @@
 //! What the memory of a target holds: a header, then an area for each kind of op.
 //!
 //! ```text
-//! header 4 KiB | words: atomics, a cache line each | writes | data: read and never written
+//! header 4 KiB | words: atomics, a cache line each | writes | structures | data
 //! ```
-//! Initiators find all of it out from the header and the region's length, and claim what they write
+//! Structures ([`super::structures`]) and data are read and never written. Initiators find all of it out from the header and the region's length, and claim what they write
 //! to by FETCH_ADD, so that several may run at the same target.
 
 use std::ops::Range;
@@ -22,7 +22,7 @@ const PAGE_BYTES: u64 = 4096;
 /// Each atomic has a cache line to itself, and each piece to write begins one, in bytes.
 pub const LINE_BYTES: u64 = 64;
 /// With this the header begins; the last digit is the layout's version.
-const MAGIC: [u8; 8] = *b"nicbnch1";
+const MAGIC: [u8; 8] = *b"nicbnch2";
 /// The number of the pattern in the data area.
 const DATA: u64 = 0xda7a;
 
@@ -35,15 +35,18 @@ pub struct Header {
     entries: U64,
     /// The length of each value in bytes.
     value_bytes: U64,
+    /// The number of the memory's region within its domain.
+    region: U64,
 }
 
 impl Header {
     /// Length in bytes.
     pub const BYTES: u64 = size_of::<Header>() as u64;
 
-    /// Beside a table of so many keys.
-    pub fn new(entries: u64, value_bytes: u64) -> Self {
-        Header { magic: MAGIC, entries: entries.into(), value_bytes: value_bytes.into() }
+    /// Of the region of that number, beside a table of so many keys.
+    pub fn new(region: u8, entries: u64, value_bytes: u64) -> Self {
+        let region = u64::from(region).into();
+        Header { magic: MAGIC, entries: entries.into(), value_bytes: value_bytes.into(), region }
     }
 
     /// Reads it; `None` if it is none.
@@ -60,6 +63,12 @@ impl Header {
     /// The length of each value in bytes.
     pub fn value_bytes(&self) -> u64 {
         self.value_bytes.get()
+    }
+
+    /// The number of the memory's region within its domain.
+    pub fn region(&self) -> u8 {
+        // As it was put in.
+        self.region.get() as u8
     }
 }
 
@@ -79,6 +88,8 @@ pub struct Areas {
     pub words: Claimed,
     /// For writes.
     pub writes: Claimed,
+    /// For kernels.
+    pub structures: Range<u64>,
     /// For reads.
     pub data: Range<u64>,
 }
@@ -91,18 +102,21 @@ impl Areas {
         }
         let whole = |bytes: u64| bytes / PAGE_BYTES * PAGE_BYTES;
         let words = PAGE_BYTES..PAGE_BYTES + whole(length / 8);
-        let writes = words.end..words.end + whole(length / 2);
-        let data = writes.end..whole(length);
+        let writes = words.end..words.end + whole(length / 8 * 3);
+        let structures = writes.end..writes.end + whole(length / 8);
+        let data = structures.end..whole(length);
         Some(Areas {
             words: Claimed { counter: LINE_BYTES, range: words },
             writes: Claimed { counter: 2 * LINE_BYTES, range: writes },
+            structures,
             data,
         })
     }
 
     /// The shortest region whose area for writes has so many bytes.
     pub fn region_for_writes(bytes: u64) -> u64 {
-        (bytes.saturating_mul(2).saturating_add(2 * PAGE_BYTES)).max(REGION_BYTES_MIN)
+        let least = bytes.saturating_mul(8) / 3;
+        least.saturating_add(8 * PAGE_BYTES).max(REGION_BYTES_MIN)
     }
 
     /// The shortest region whose area for reads has so many bytes.
@@ -141,9 +155,10 @@ mod tests {
     fn areas_lie_side_by_side_within_the_region() {
         for length in [REGION_BYTES_MIN, (1 << 20) + 1, 3 << 20, (1 << 30) + 12_345] {
             let areas = Areas::of(length).unwrap();
-            let Areas { words, writes, data } = &areas;
+            let Areas { words, writes, structures, data } = &areas;
             assert_eq!(words.range.start, PAGE_BYTES);
-            assert_eq!((words.range.end, writes.range.end), (writes.range.start, data.start));
+            assert_eq!(words.range.end, writes.range.start);
+            assert_eq!((writes.range.end, structures.end), (structures.start, data.start));
             assert!(data.start < data.end && data.end <= length);
         }
         assert_eq!(Areas::of(REGION_BYTES_MIN - 1), None);
@@ -166,13 +181,13 @@ mod tests {
     fn the_data_area_is_filled_and_the_header_found() {
         let memory = RacyMem::allocate(REGION_BYTES_MIN);
         let areas = Areas::of(REGION_BYTES_MIN).unwrap();
-        areas.fill(&memory, &Header::new(5, 64)).unwrap();
+        areas.fill(&memory, &Header::new(3, 5, 64)).unwrap();
         let mut bytes = vec![0; 4096];
         memory.read(areas.data.start + 8192, &mut bytes).unwrap();
         assert!(Areas::data_pattern(8192).is(&bytes));
         memory.read(0, &mut bytes[..Header::BYTES as usize]).unwrap();
         let header = Header::parse(&bytes[..Header::BYTES as usize]).unwrap();
-        assert_eq!((header.entries(), header.value_bytes()), (5, 64));
+        assert_eq!((header.region(), header.entries(), header.value_bytes()), (3, 5, 64));
         assert!(Header::parse(&[0; Header::BYTES as usize]).is_none());
     }
 }

@@ -165,7 +165,8 @@ impl Load {
 
     /// Memory of a session for ops of this size, in bytes.
     pub fn arena_bytes(&self, size: u32) -> Result<u32, Fault> {
-        let piece = (u64::from(size) + OP_EXTRA_BYTES).next_power_of_two().max(PIECE_BYTES_MIN);
+        let moved = u64::from(size) * u64::from(self.op.values);
+        let piece = (moved + OP_EXTRA_BYTES).next_power_of_two().max(PIECE_BYTES_MIN);
         let needed = (piece * u64::from(self.depth())).max(ARENA_BYTES_MIN);
         if needed > ARENA_BYTES_MAX {
             let (window, most) = (self.window, ARENA_BYTES_MAX);

@@ -20,6 +20,7 @@ mod pattern;
 mod report;
 mod run;
 mod site;
+mod structures;
 mod tally;
 mod target;
 mod target_process;

@@ -12,10 +12,12 @@ use super::layout::{Areas, Claimed, Header, LINE_BYTES};
 use super::load::Load;
 use super::ops::{self, KEY_BYTES, OpKind, Own};
 use super::pattern::{Pattern, WORD_BYTES};
+use super::structures::Structures;
 use crate::random::Random;
 
-/// The service that answers calls.
+/// The service that answers calls, and the one that answers typed ones.
 pub const SERVICE: u16 = 1;
+pub const RPC_SERVICE: u16 = 2;
 /// Keys that are laid out to be looked up one after the other; of larger tables a random choice.
 const KEYS_MAX: u64 = 1 << 20;
 /// Different requests of calls.
@@ -106,15 +108,23 @@ impl Site {
         self.memory.ticket().base
     }
 
-    /// Bytes that an op moves: as asked, as the table has them, or as usual.
+    /// What kernels work on.
+    pub fn structures(&self) -> Structures {
+        Structures::new(&self.areas, self.header.value_bytes())
+    }
+
+    /// Bytes that an op moves: as asked, as the target has them, or as usual.
     ///
     /// # Errors
-    /// The table has others.
+    /// The target has others.
     pub fn size(&self, load: &Load) -> Result<u32, Fault> {
-        if !load.op.on_table {
+        if !load.op.is_laid_out {
             return Ok(load.size.unwrap_or(load.op.sizes.usual));
         }
-        let has = self.header.value_bytes();
+        let has = match load.op.on_table {
+            true => self.header.value_bytes(),
+            false => self.structures().value_bytes(),
+        };
         match load.size {
             Some(found) if u64::from(found) != has => {
                 Err(Fault::ValueSize { found: found.into(), has })
@@ -139,8 +149,11 @@ impl Site {
                 return if u64::from(size) <= data { Ok(0) } else { Err(fault.into()) };
             }
             Own::Word => (&self.areas.words, window * LINE_BYTES, Areas::region_for_words),
-            Own::Place => {
-                (&self.areas.writes, window * ops::pitch(size.into()), Areas::region_for_writes)
+            Own::Place(pitch) => {
+                (&self.areas.writes, window * pitch(size.into()), Areas::region_for_writes)
+            }
+            Own::Shared(bytes) => {
+                (&self.areas.writes, bytes(load.window, size.into()), Areas::region_for_writes)
             }
         };
         let has = area.range.end - area.range.start;
@@ -179,7 +192,7 @@ impl Stock {
         if load.op.on_table {
             stock.keys = keys(site.header.entries(), seed);
         }
-        if load.op.own == Own::Place {
+        if load.op.access.contains(Access::WRITE) {
             stock.payloads = vec![0; size as usize + ops::PAYLOADS as usize * WORD_BYTES];
             Pattern::of(ops::PAYLOAD).fill(&mut stock.payloads);
         }

@@ -9,7 +9,7 @@ use nic_shm::wait_any;
 
 use super::lane::Lane;
 use super::load::{Load, WATCHED_MAX};
-use super::ops::Ground;
+use super::ops::{Ground, Prepared};
 use super::pace::{Pace, Share};
 use super::site::{Site, Stock, Tickets};
 use super::tally::Tally;
@@ -69,12 +69,18 @@ impl Task {
         let Some(first) = sites.first() else { bail!("a thread has no connections") };
         let size = first.size(load)?;
         let stock = Stock::new(load, first, size, random.next());
-        let mut lanes = Vec::new();
+        let (mut grounds, nothing) = (Vec::new(), Prepared::default());
         for (session, site) in sessions.iter().zip(&sites) {
             let own = site.claim(session, load, size)?;
-            let seed = random.next();
-            let ground = Ground { session, site, stock: &stock, load, size, own, seed };
-            lanes.push((load.op.open)(ground)?);
+            let (stock, seed) = (&stock, random.next());
+            let prepared = &nothing;
+            grounds.push(Ground { session, site, stock, prepared, load, size, own, seed });
+        }
+        let prepared: Result<Vec<_>> = grounds.iter().map(load.op.prepare).collect();
+        let prepared = prepared?;
+        let mut lanes = Vec::new();
+        for (ground, prepared) in grounds.iter().zip(&prepared) {
+            lanes.push((load.op.open)(Ground { prepared, ..*ground })?);
         }
         body(&mut Worker { task: self, lanes, size, moved_ns: 0 })
     }

@@ -176,7 +176,7 @@ fn any_arguments_on_any_bytes_end_with_a_status() {
         arguments.from = address(random).into();
         arguments.level = (next(random) % 9) as u8;
         arguments.region = [0xffff, 0, 1, 256][next(random) as usize % 4].into();
-        arguments.reserved[0] = u8::from(next(random) % 16 == 0);
+        arguments.reserved[0] = u8::from(next(random).is_multiple_of(16));
         let length = 24 - (next(random) % 8 / 7) as usize;
         let (status, reply) = bench.run(&arguments.as_bytes()[..length], 24);
         match status {

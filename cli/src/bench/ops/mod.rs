@@ -1,24 +1,35 @@
 //! The ops that a bench can drive. Another kernel is one more entry of [`OPS`], and a file with its
 //! [`Work`].
 
+mod batch;
 mod call;
+mod list;
+mod log;
 mod lookup;
+mod object;
+mod prism;
 mod read;
+mod records;
+mod rpc;
+mod version;
+mod walk;
 mod word;
 mod write;
 
 pub use call::{REQUEST_BYTES, answer as answer_call, request};
+pub use list::OPS;
 pub use lookup::{KEY_BYTES, key, value};
-pub use write::{PAYLOAD, PAYLOADS, pitch};
+pub use rpc::answer as answer_rpc;
+pub use write::{PAYLOAD, PAYLOADS};
 
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use nic_engine::engine::OP_BYTES_MAX;
+use nic_host::prism::Chain;
+use nic_host::version_chain::Image;
 use nic_host::{Fate, Op, Operation, Session};
 use nic_kernels::Access;
-use nic_kernels::bucket_table::VALUE_BYTES_MAX;
 
-use super::lane::{Lane, OpLane};
+use super::lane::Lane;
 use super::load::Load;
 use super::site::{Site, Stock};
 
@@ -38,8 +49,14 @@ pub struct OpKind {
     pub access: Access,
     /// Whether it works on the table.
     pub on_table: bool,
+    /// Whether the target has laid out what it moves, so that its length is the target's.
+    pub is_laid_out: bool,
+    /// How many values an op moves, each of its size.
+    pub values: u32,
     /// What of the target's memory each op out has to itself.
     pub own: Own,
+    /// Makes what a connection's ops borrow.
+    pub prepare: fn(&Ground<'_>) -> Result<Prepared>,
     /// Makes what issues it.
     pub open: fn(Ground<'_>) -> Result<Box<dyn Lane + '_>>,
 }
@@ -58,14 +75,25 @@ pub struct Sizes {
 }
 
 /// What of the target's memory an op out has to itself, so that what it does can be verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Own {
     /// Nothing: it changes nothing.
     Nothing,
     /// A word.
     Word,
-    /// A place of its size.
-    Place,
+    /// A place of so many bytes, for its size.
+    Place(fn(u64) -> u64),
+    /// A part of what its connection has: so many bytes, for its window and size.
+    Shared(fn(u32, u64) -> u64),
+}
+
+/// What the ops of a connection borrow.
+#[derive(Default)]
+pub struct Prepared {
+    /// Entries of version chains.
+    pub images: Vec<Image>,
+    /// Chains of primitives.
+    pub chains: Vec<Chain>,
 }
 
 /// What a connection issues ops with.
@@ -77,6 +105,8 @@ pub struct Ground<'s> {
     pub site: &'s Site,
     /// What was made beforehand.
     pub stock: &'s Stock,
+    /// What was made beforehand for the connection alone.
+    pub prepared: &'s Prepared,
     /// How much, how many.
     pub load: &'s Load,
     /// Bytes an op moves.
@@ -129,71 +159,6 @@ pub enum Judged {
     Wrong(String),
 }
 
-/// All of them.
-pub static OPS: [OpKind; 6] = [
-    OpKind {
-        name: "read",
-        meaning: "READ at a random address; every byte is compared",
-        sizes: Sizes { usual: 64, least: 1, most: OP_BYTES_MAX, what: "the bytes read" },
-        access: Access::READ,
-        on_table: false,
-        own: Own::Nothing,
-        open: |ground| OpLane::boxed(ground, read::Reads::new(ground)),
-    },
-    OpKind {
-        name: "write",
-        meaning: "WRITE, each op out to a place of its own; what is left is read and compared at the end",
-        sizes: Sizes { usual: 64, least: 1, most: OP_BYTES_MAX, what: "the bytes written" },
-        access: Access::WRITE,
-        on_table: false,
-        own: Own::Place,
-        open: |ground| OpLane::boxed(ground, write::Writes::new(ground)),
-    },
-    OpKind {
-        name: "cas",
-        meaning: "COMPARE_SWAP of a word; the old value is compared",
-        sizes: WORD,
-        access: Access::ATOMIC,
-        on_table: false,
-        own: Own::Word,
-        open: |ground| OpLane::boxed(ground, word::Words::<word::Swap>::new(ground)?),
-    },
-    OpKind {
-        name: "faa",
-        meaning: "FETCH_ADD to a word; the old value is compared",
-        sizes: WORD,
-        access: Access::ATOMIC,
-        on_table: false,
-        own: Own::Word,
-        open: |ground| OpLane::boxed(ground, word::Words::<word::Add>::new(ground)?),
-    },
-    OpKind {
-        name: "scar",
-        meaning: "SCAN_AND_READ of a random key of a CliqueMap table; the value is compared",
-        sizes: Sizes {
-            usual: 64,
-            least: 1,
-            most: VALUE_BYTES_MAX as u32,
-            what: "the value's bytes",
-        },
-        access: Access::READ,
-        on_table: true,
-        own: Own::Nothing,
-        open: |ground| OpLane::boxed(ground, lookup::Lookups::new(ground)?),
-    },
-    OpKind {
-        name: "call",
-        meaning: "CALL to the target application, which is woken; the answer is compared",
-        sizes: Sizes { usual: 64, least: 1, most: ANSWER_BYTES_MAX, what: "the answer's bytes" },
-        access: Access::CALL,
-        on_table: false,
-        own: Own::Nothing,
-        open: |ground| OpLane::boxed(ground, call::Calls::new(ground)),
-    },
-];
-
-const WORD: Sizes = Sizes { usual: 8, least: 8, most: 8, what: "a word" };
-
 /// For command lines.
 pub fn parser() -> impl TypedValueParser<Value = &'static OpKind> {
     let values = OPS.iter().map(|op| PossibleValue::new(op.name).help(op.meaning));
@@ -210,7 +175,7 @@ pub fn table() -> String {
             true => format!("{what}: {most}"),
             false => format!("{what}: {least} to {most}, {usual} unless said"),
         };
-        format!("  {:5}  {}\n         --size is {size}", op.name, op.meaning)
+        format!("  {:15}  {}\n                   --size is {size}", op.name, op.meaning)
     };
     let lines: Vec<_> = OPS.iter().map(line).collect();
     format!("Ops:\n{}", lines.join("\n"))

@@ -55,7 +55,7 @@ impl<'s> Writes<'s> {
 
 /// Which payload the WRITE of this number has: neighbours in place and in time have different ones.
 #[inline]
-fn payload(place: u32, count: u64) -> u64 {
+pub(super) fn payload(place: u32, count: u64) -> u64 {
     (u64::from(place).wrapping_mul(31)).wrapping_add(count.wrapping_mul(17)) % PAYLOADS
 }
 
