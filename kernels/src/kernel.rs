@@ -163,6 +163,8 @@ pub enum Event<'a> {
     Arranged,
     /// The word that [`Step::Await`] named, as it is now. It is what it was if the time is over.
     Woken(u64),
+    /// What [`Step::Flush`] named is in the region's file.
+    Flushed,
     /// Memory refused the last step. Only kernels hear of it that
     /// [must end by themselves](Kernel::must_end).
     Refused(Status),
@@ -230,6 +232,15 @@ pub enum Step {
         /// How long to wait at the most; [`Span::MAX`] is as long as it takes.
         at_most: Span,
     },
+    /// Ask whether a range could be flushed now: [`Event::Fetched`], of nothing. A memory without a
+    /// file refuses it as [`Status::Unsupported`], one whose file failed as
+    /// [`Status::NotPersisted`], one that has much to do as [`Status::Busy`]. For a kernel that
+    /// flushes only what it has changed: where this was granted, [`Step::Flush`] finds room.
+    MayFlush(Extent),
+    /// Write a range to the region's file, and wait until it would survive a loss of power:
+    /// [`Event::Flushed`]. The op costs nothing meanwhile; its deadline ends the wait and the op.
+    /// Not for strands.
+    Flush(Extent),
     /// Store an aligned word with Release: [`Event::Written`].
     Store {
         /// Where; the length is 8.

@@ -78,6 +78,10 @@ pub enum Request {
     },
     /// Add to a word.
     FetchAdd(Extent, u64),
+    /// Whether a [`Request::Flush`] would find room: [`Done::Fetched`], of nothing.
+    MayFlush(Extent),
+    /// Write a range to the region's file.
+    Flush(Extent),
 }
 
 impl Request {
@@ -86,6 +90,7 @@ impl Request {
     pub const fn extent(&self) -> Extent {
         match *self {
             Request::Read(at) | Request::Payload(at) => at,
+            Request::MayFlush(at) | Request::Flush(at) => at,
             Request::Store(at, _) | Request::FetchAdd(at, _) => at,
             Request::CompareSwap { at, .. } => at,
         }
@@ -97,6 +102,7 @@ impl Request {
         match self {
             Request::Read(_) => Access::READ,
             Request::Payload(_) | Request::Store(..) => Access::WRITE,
+            Request::MayFlush(_) | Request::Flush(_) => Access::WRITE,
             Request::CompareSwap { .. } | Request::FetchAdd(..) => Access::ATOMIC,
         }
     }
@@ -104,7 +110,10 @@ impl Request {
     /// Whether the place must be an aligned word.
     #[inline(always)]
     pub const fn is_word(&self) -> bool {
-        !matches!(self, Request::Read(_) | Request::Payload(_))
+        !matches!(
+            self,
+            Request::Read(_) | Request::Payload(_) | Request::MayFlush(_) | Request::Flush(_)
+        )
     }
 }
 
@@ -117,6 +126,8 @@ pub enum Done {
     Old(u64),
     /// The word is stored.
     Written,
+    /// The range is in the region's file, and would survive a loss of power.
+    Flushed,
 }
 
 /// Against whom a memory's atomics are atomic.
@@ -191,6 +202,12 @@ pub enum AccessError {
     /// The device that reaches the memory failed to carry the access out: try again.
     #[error("the device that reaches the memory failed to carry the access out; try again")]
     TransferFailed,
+    /// The region's file could not be written: its owner should make the region anew.
+    #[error("the region's file could not be written; its owner should make the region anew")]
+    NotPersisted,
+    /// More is to be written to the region's file than it takes now: try again.
+    #[error("too much waits to be written to the region's file; try again")]
+    FlushesFull,
     /// This memory cannot do such an access.
     #[error("this memory does not support the access")]
     Unsupported,
@@ -208,6 +225,8 @@ impl AccessError {
             AccessError::BadPointer { .. } => Status::BadPointer,
             AccessError::MemoryLost => Status::MemoryLost,
             AccessError::TransferFailed => Status::TransferFailed,
+            AccessError::NotPersisted => Status::NotPersisted,
+            AccessError::FlushesFull => Status::Busy,
             AccessError::Unsupported => Status::Unsupported,
         }
     }
@@ -316,6 +335,13 @@ pub trait Memory {
         pending: &Self::Pending,
         word: [u8; 8],
     ) -> Result<(), AccessError>;
+
+    /// A number that grows each time that flushes are over, be it well or badly. Whoever waits for
+    /// one asks after it when the number has changed.
+    #[inline]
+    fn flushes_over(&self) -> u64 {
+        0
+    }
 
     /// What the atomics of this memory give.
     fn atomicity(&self) -> Atomicity;

@@ -99,6 +99,9 @@ codes! {
         Draining = 25 => "the engine is ending",
         /// The device that reaches the target's memory failed an access. Retry if the fate allows.
         TransferFailed = 26 => "the target's device failed an access to memory",
+        /// What was changed stands in memory and could not be written to the region's file. Ask its
+        /// owner for a new region: this one persists nothing any more.
+        NotPersisted = 27 => "the region could not be written to its file",
     }
 }
 

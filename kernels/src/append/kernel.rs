@@ -22,6 +22,8 @@ const HELPS_MAX: u8 = 64;
 enum Phase {
     /// The payload comes.
     Payload,
+    /// Whether the record could be flushed is asked.
+    Check,
     /// The log's header is read.
     Header,
     /// The tail is moved.
@@ -46,6 +48,8 @@ enum Phase {
     Look,
     /// The watermark is elsewhere only when somebody before has come to an end.
     Wait,
+    /// The record is written to the region's file.
+    Flush,
 }
 
 /// Appends a record to a log.
@@ -69,6 +73,8 @@ pub struct Append {
     phase: Phase,
     retries: u8,
     helps: u8,
+    /// Whether the record is to be in the region's file before the op ends.
+    persists: bool,
     /// Why the record is one to be skipped.
     failed: Option<Status>,
 }
@@ -88,10 +94,9 @@ impl Kernel for Append {
         if log % HEADER_BYTES != 0 {
             return Err(BadArguments::Misaligned { expected: HEADER_BYTES as u32 });
         }
-        // Before the first step nothing can be answered but bad arguments.
-        let failed = match arguments.persist.get() {
-            0 => None,
-            1 => Some(Status::Unsupported),
+        let persists = match arguments.persist.get() {
+            0 => false,
+            1 => true,
             _ => return Err(BadArguments::Value { field: "persist" }),
         };
         Ok(Append {
@@ -109,18 +114,19 @@ impl Kernel for Append {
             phase: Phase::Payload,
             retries: 0,
             helps: 0,
-            failed,
+            persists,
+            failed: None,
         })
     }
 
     #[inline]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match (event, self.phase) {
-            (Event::Start, _) => match self.failed {
-                None => Step::HoldPayload,
-                Some(status) => Step::fail(status),
-            },
-            (Event::Held, Phase::Payload) => self.go(Phase::Header),
+            (Event::Start, _) => Step::HoldPayload,
+            (Event::Held, Phase::Payload) if self.persists => self.go(Phase::Check),
+            (Event::Held, Phase::Payload) | (Event::Fetched(_), Phase::Check) => {
+                self.go(Phase::Header)
+            }
             (Event::Fetched(bytes), Phase::Header) => self.reserve(bytes, reply),
             (Event::Old(tail), Phase::Reserve) if tail != self.start => self.go(Phase::Header),
             (Event::Old(_), Phase::Reserve) if self.start != self.record => {
@@ -146,6 +152,7 @@ impl Kernel for Append {
                 self.look(false, reply)
             }
             (Event::Fetched(bytes), Phase::Look) => self.commit(bytes, reply),
+            (Event::Flushed, Phase::Flush) => self.answer(0, self.record, self.end, reply),
             (Event::Refused(status), _) => self.refused(status),
             _ => Step::UNEXPECTED,
         }
@@ -157,7 +164,8 @@ impl Kernel for Append {
 
     #[inline]
     fn must_end(&self) -> bool {
-        !matches!(self.phase, Phase::Payload | Phase::Header | Phase::Reserve | Phase::Wait)
+        use Phase::{Check, Flush, Header, Payload, Reserve, Wait};
+        !matches!(self.phase, Payload | Check | Header | Reserve | Wait | Flush)
     }
 }
 
@@ -242,9 +250,11 @@ impl Append {
         }
     }
 
-    fn finish(&self, reply: &mut Reply<'_>) -> Step {
+    /// The record is everybody's.
+    fn finish(&mut self, reply: &mut Reply<'_>) -> Step {
         match self.failed {
             Some(status) => Step::abandon(status),
+            None if self.persists => self.go(Phase::Flush),
             None => self.answer(0, self.record, self.end, reply),
         }
     }
@@ -268,6 +278,9 @@ impl Append {
         self.phase = phase;
         match phase {
             Phase::Payload => Step::HoldPayload,
+            Phase::Check => {
+                Step::MayFlush(Extent::named(self.region, self.log, HEADER_BYTES as u32))
+            }
             Phase::Header => Step::Fetch(Extent::named(self.region, self.log, HEADER_BYTES as u32)),
             Phase::Reserve => Step::CompareSwap {
                 at: self.log_word(TAIL),
@@ -297,6 +310,8 @@ impl Append {
             Phase::Wait => {
                 Step::Await { word: self.log_word(WATERMARK), unlike: self.at, at_most: Span::MAX }
             }
+            // It is at most as long as the longest payload and a header.
+            Phase::Flush => Step::Flush(self.part(self.record, 0, (self.end - self.record) as u32)),
         }
     }
 

@@ -14,8 +14,8 @@ pub const REPLY_BYTES: u32 = 32;
 pub enum Persist {
     /// Nothing.
     None,
-    /// That the record would survive a loss of power. No memory does that yet: the op ends as
-    /// `Unsupported`, not executed.
+    /// That the record would survive a loss of power: it is in the file of the log's region, which
+    /// is synced. Without such a file the op ends as `Unsupported`, not executed.
     Flush,
 }
 

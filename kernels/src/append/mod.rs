@@ -15,7 +15,7 @@
 //! | 8..16 | checksum: XXH3-64 of the payload, seeded with the tag |
 //! | 16..24 | tag |
 //! | 24..26 | region: its number within the domain, or 0xffff for that of the rkey |
-//! | 26..28 | persist: 0 none; 1 flush, which this engine answers with `Unsupported` |
+//! | 26..28 | persist: 0 none; 1 flush |
 //!
 //! | bytes | reply |
 //! |---|---|

@@ -80,6 +80,10 @@ impl Memory for DmaMemory {
     }
 
     fn poll(&mut self, pending: &Pending, into: &mut [u8]) -> Result<Option<Done>, AccessError> {
+        // A file is not behind the DMA engine.
+        if pending.mapped.is_flush() {
+            return self.mapped.poll(&pending.mapped, into);
+        }
         match self.queue.ask(pending.ticket) {
             None => Ok(None),
             Some(Completion::Done) => self.mapped.poll(&pending.mapped, into),
@@ -113,6 +117,10 @@ impl Memory for DmaMemory {
 
     fn place_last_word(&mut self, pending: &Pending, word: [u8; 8]) -> Result<(), AccessError> {
         self.mapped.place_last_word(&pending.mapped, word)
+    }
+
+    fn flushes_over(&self) -> u64 {
+        self.mapped.flushes_over()
     }
 
     fn atomicity(&self) -> Atomicity {

@@ -133,7 +133,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 found.end.fate
             }
-            State::Payload(pending) => {
+            State::Payload(pending) | State::Flushing(pending) => {
                 memory.abandon(&pending);
                 found.vacate();
                 self.unpark(slot.index);
@@ -164,7 +164,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 found.state = State::Cancelled;
                 found.end.fate
             }
-            State::Fetching(pending) | State::Placing(pending) | State::Looking(pending) => {
+            State::Fetching(pending)
+            | State::Placing(pending)
+            | State::Looking(pending)
+            | State::Asking(pending) => {
                 memory.abandon(&pending);
                 self.apart.facilities.waiters.remove(slot.index);
                 found.state = State::Cancelled;
@@ -198,7 +201,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 
     /// Lets go of what ops hold whose export has been revoked, so that a revocation need not wait
     /// for peers: finished ops lose their replies, and copying those fails from then on; ops that
-    /// wait for payload end as revoked. All others end at their next step. Control work: it looks
+    /// wait for payload or for a flush end as revoked. All others end at their next step. Control work: it looks
     /// at every slot.
     pub fn release_revoked(&mut self, memory: &mut M) {
         for index in 0..self.slots.len() {
@@ -209,7 +212,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             match op.state {
                 State::Finished | State::Reported => op.drop_ranges(memory, &mut self.apart),
                 // The table of slots is shorter than a u32 reaches.
-                State::Payload(_) | State::Holding | State::Awaiting | State::Waiting => {
+                State::Payload(_)
+                | State::Holding
+                | State::Awaiting
+                | State::Waiting
+                | State::Flushing(_) => {
                     self.end_parked(index as u32, memory, Status::Revoked);
                 }
                 _ => {}

@@ -97,6 +97,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             self.see_to_parked(memory, now);
         }
         self.apart.facilities.now = now;
+        if !self.parked.is_empty() {
+            self.notice_flushes(memory);
+        }
         let mut count = 0;
         for _ in 0..budget.rounds {
             let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
@@ -261,7 +264,9 @@ impl<P: Copy> Op<P> {
                 Event::Fetched(bytes)
             }
             State::Refused(status) => Event::Refused(status),
-            State::Placing(pending) | State::Looking(pending) if is_late => {
+            State::Placing(pending) | State::Looking(pending) | State::Asking(pending)
+                if is_late =>
+            {
                 turn.memory.abandon(&pending);
                 turn.facilities.waiters.remove(op.slot);
                 return op.finish(Status::Expired, false);
@@ -274,6 +279,10 @@ impl<P: Copy> Op<P> {
             State::Looking(pending) => match op.look(&pending, &mut turn, scratch) {
                 Ok(word) => Event::Woken(word),
                 Err(after) => return after,
+            },
+            State::Asking(pending) => match op.ask_flush(pending, &mut turn, scratch) {
+                None => Event::Flushed,
+                Some(after) => return after,
             },
             _ => unreachable!("an op in the queue that has nothing to do there"),
         };
@@ -305,7 +314,7 @@ impl<P: Copy> Op<P> {
                         });
                     }
                     Ok(Some(Done::Old(word))) => Event::Old(word),
-                    Ok(Some(Done::Written)) => Event::Written,
+                    Ok(Some(Done::Written | Done::Flushed)) => Event::Written,
                     Ok(None) => return After::NotYet,
                     Err(error) => return op.refused(error.status(), must_end(kernel)),
                 }

@@ -15,11 +15,12 @@
 //!
 //! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
 //! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
-//! a word of memory changes ([`waiting`]).
+//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]).
 
 mod admission;
 mod advance;
 mod apart;
+mod flushing;
 mod held;
 mod long_buffers;
 mod payload;
@@ -96,7 +97,7 @@ pub struct Progress {
     pub finished: u32,
     /// Ops that could go on at once, with more budget or when their memory answers.
     pub ready: u32,
-    /// Ops that wait for payload, for slots for their strands, or for a word to change.
+    /// Ops that wait for payload, for slots for their strands, for a word to change or for a flush.
     pub waiting: u32,
     /// Cost since the end of the last run, as [`Budget::cost`] counts it.
     pub cost: u64,
@@ -157,11 +158,13 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
-    /// Ops that wait for payload, for strands or for a word to change; each slot knows its place
-    /// here.
+    /// Ops that wait for payload, for strands, for a word to change or for a flush; each slot knows
+    /// its place here.
     parked: Vec<u32>,
     /// No parked op has to be seen to earlier.
     parked_deadline: Time,
+    /// [`Memory::flushes_over`] when it was last looked at.
+    flushes_over: u64,
     /// What few ops need.
     apart: Apart<M::Pending>,
     /// Of the strands there.
@@ -188,6 +191,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             ready: Vec::with_capacity(count),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
+            flushes_over: 0,
             apart: Apart::new(count, &limits),
             strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
@@ -215,8 +219,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op
-    /// that waits for payload or for strands passes, or a word is to be looked at again. Perhaps
-    /// earlier than that, never later.
+    /// that waits for payload or for strands passes, or a word or a flush is to be looked at again.
+    /// Perhaps earlier than that, never later.
     #[inline]
     pub fn next_deadline(&self) -> Time {
         self.parked_deadline

@@ -156,8 +156,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
     }
 
-    /// Ends parked ops whose deadline has passed, looks again at words that are waited for, and
-    /// finds when that is due for the others.
+    /// Ends parked ops whose deadline has passed, looks again at words and flushes that are waited
+    /// for, and finds when that is due for the others.
     #[cold]
     pub(super) fn see_to_parked(&mut self, memory: &mut M, now: Time) {
         let mut earliest = Time::NEVER;
@@ -178,13 +178,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.parked_deadline = earliest;
     }
 
-    /// Ends a parked op: its payload is not whole, its strands have not begun, or the word did not
-    /// change.
+    /// Ends a parked op: its payload is not whole, its strands have not begun, the word did not
+    /// change, or the flush is not over.
     #[cold]
     pub(super) fn end_parked(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize].op;
         match slot.state {
-            State::Payload(pending) => memory.abandon(&pending),
+            State::Payload(pending) | State::Flushing(pending) => memory.abandon(&pending),
             State::Awaiting => self.apart.facilities.waiters.remove(index),
             State::Waiting => self.apart.strands.forget(index),
             _ => {}

@@ -54,6 +54,10 @@ pub(super) enum State<P> {
     Looking(P),
     /// Parked; waits for a word to change.
     Awaiting,
+    /// Parked; waits for this flush.
+    Flushing(P),
+    /// In the queue; asks whether that flush is over.
+    Asking(P),
     /// In the queue; memory refused an op that must end by itself.
     Refused(Status),
     /// In the queue; to be reported.
@@ -143,7 +147,8 @@ pub(super) struct Op<P> {
     pub(super) range: [Option<Range<P>>; RANGES_MAX],
     /// What the op changes next, for those who wait for it.
     pub(super) target: Extent,
-    /// Means something while the op waits for a word.
+    /// Means something while the op waits for a word; when to look again, also while it waits for a
+    /// flush.
     pub(super) awaited: Awaited,
     /// What is gathered, or the numbers of strands or of the long buffer.
     pub(super) buffer: [u8; GATHER_BYTES_MAX],

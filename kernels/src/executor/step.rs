@@ -19,7 +19,7 @@ pub(super) enum After {
     NotYet,
     /// It waits for memory.
     Queue,
-    /// It waits for payload, or for a word to change.
+    /// It waits for payload, for a word to change, or for a flush.
     Park,
     /// It waits for slots for its strands.
     Split,
@@ -198,7 +198,8 @@ impl<P: Copy> Op<P> {
             Step::Await { word, unlike, at_most } => {
                 self.await_word(word, unlike, at_most, &mut turn.lent())
             }
-
+            Step::MayFlush(extent) => self.submit(kernel, memory, &Request::MayFlush(extent)),
+            Step::Flush(extent) => self.begin_flush(extent, &mut turn.lent()),
             Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }

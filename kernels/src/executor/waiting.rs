@@ -25,7 +25,7 @@ pub(super) struct Awaited {
     unlike: u64,
     until: Time,
     /// When to look again.
-    look_at: Time,
+    pub(super) look_at: Time,
     /// Somebody changed the word while it was read.
     is_missed: bool,
 }
@@ -189,7 +189,7 @@ impl<P: Copy> Op<P> {
     #[inline]
     pub(super) fn due(&self) -> Time {
         match self.state {
-            State::Awaiting => self.deadline.min(self.awaited.look_at),
+            State::Awaiting | State::Flushing(_) => self.deadline.min(self.awaited.look_at),
             _ => self.deadline,
         }
     }
@@ -208,6 +208,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn rouse(&mut self, index: u32, memory: &mut M) {
         let op = &mut self.slots[index as usize].op;
         match op.state {
+            State::Flushing(_) => self.rouse_flush(index),
             State::Looking(_) => op.awaited.is_missed = true,
             State::Awaiting => {
                 if op.begin_look(memory) == After::Over {

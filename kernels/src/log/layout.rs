@@ -106,6 +106,11 @@ pub const fn state(position: u64, kind: Kind) -> u64 {
 }
 
 impl RecordHeader {
+    /// Where a record with this state would be, whatever else it is.
+    pub fn position(&self) -> u64 {
+        (self.state.get() ^ MASK) & !(ALIGNMENT - 1)
+    }
+
     /// What the record at a position is, if it is whole; and how many bytes it takes.
     pub fn parse(bytes: &[u8], position: u64) -> Option<(Kind, u64)> {
         let (header, _) = RecordHeader::ref_from_prefix(bytes).ok()?;

@@ -35,15 +35,25 @@
 //!
 //! No record goes over the ring's end: what is left there is a record of the kind *skip*, which
 //! readers pass over, as they do over one whose append failed.
+//!
+//! A log in a region that is kept in a file outlives crashes. Appends that persist write nothing but
+//! their records to the file; its header is the owner's, who writes it when he formats the log, and
+//! when he has trimmed it and wants to be sure of that. [`Log::recover`] therefore believes the
+//! records alone, which name their positions and carry checksums, and only the header's capacity
+//! and head.
 
 pub mod layout;
+mod recovery;
 mod validate;
 mod writer;
 
 pub use layout::{HEADER_BYTES, RECORD_HEADER_BYTES, checksum, record_bytes};
+pub use recovery::Recovery;
 pub use validate::{BadBatch, Batch, Record, Records, reply_bytes};
 pub use writer::{Log, LogError};
 
+#[cfg(test)]
+mod durability;
 #[cfg(test)]
 mod races;
 #[cfg(test)]

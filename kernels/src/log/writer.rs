@@ -12,8 +12,8 @@ use super::layout::{
 };
 use super::validate::Record;
 
-/// The longest skip that [`Log::repair`] writes, in bytes.
-const SKIP_BYTES_MAX: u64 = 1 << 30;
+/// The longest skip that [`Log::repair`] and [`Log::recover`] write, in bytes.
+pub(super) const SKIP_BYTES_MAX: u64 = 1 << 30;
 
 /// Why a log cannot be had, or does not do what is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,9 +82,9 @@ pub enum LogError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Log {
-    memory: RacyMem,
-    address: u64,
-    capacity: u64,
+    pub(super) memory: RacyMem,
+    pub(super) address: u64,
+    pub(super) capacity: u64,
 }
 
 impl Log {
@@ -276,12 +276,24 @@ impl Log {
     /// Length of the whole, undamaged record at a position, if there is one.
     fn whole_record(&self, position: u64, tail: u64) -> Result<Option<u64>, LogError> {
         let bytes = self.record_header(position)?;
-        let Some((kind, size)) = RecordHeader::parse(&bytes, position) else { return Ok(None) };
-        if size > tail - position || size > to_ring_end(position, self.capacity) {
-            return Ok(None);
+        match RecordHeader::parse(&bytes, position) {
+            Some((_, size)) if size > tail - position => Ok(None),
+            Some((Kind::Skip, size)) if size <= to_ring_end(position, self.capacity) => {
+                Ok(Some(size))
+            }
+            Some((Kind::Data, _)) => self.whole_data(position),
+            _ => Ok(None),
         }
-        if kind == Kind::Skip {
-            return Ok(Some(size));
+    }
+
+    /// The same for one that is no skip.
+    pub(super) fn whole_data(&self, position: u64) -> Result<Option<u64>, LogError> {
+        let bytes = self.record_header(position)?;
+        let Some((Kind::Data, size)) = RecordHeader::parse(&bytes, position) else {
+            return Ok(None);
+        };
+        if size > to_ring_end(position, self.capacity) {
+            return Ok(None);
         }
         let Ok((header, _)) = RecordHeader::read_from_prefix(&bytes) else { return Ok(None) };
         let mut payload = alloc::vec![0; header.length.get() as usize];
@@ -305,7 +317,7 @@ impl Log {
         }
     }
 
-    fn write_skip(&self, position: u64, length: u64) -> Result<(), LogError> {
+    pub(super) fn write_skip(&self, position: u64, length: u64) -> Result<(), LogError> {
         // At most one ring's end or a gigabyte.
         let length = (length - RECORD_HEADER_BYTES) as u32;
         self.write(self.place(position) + 8, &u64::from(length).to_le_bytes())?;
@@ -328,12 +340,15 @@ impl Log {
         Ok(())
     }
 
-    fn record_header(&self, position: u64) -> Result<[u8; RECORD_HEADER_BYTES as usize], LogError> {
+    pub(super) fn record_header(
+        &self,
+        position: u64,
+    ) -> Result<[u8; RECORD_HEADER_BYTES as usize], LogError> {
         let bytes = self.memory.read_array(self.place(position));
         bytes.map_err(|_| LogError::Damaged { position })
     }
 
-    fn place(&self, position: u64) -> u64 {
+    pub(super) fn place(&self, position: u64) -> u64 {
         self.address + HEADER_BYTES + position % self.capacity
     }
 
@@ -341,7 +356,7 @@ impl Log {
         self.memory.write(place, bytes).map_err(|_| LogError::NoLog { address: self.address })
     }
 
-    fn word(&self, offset: u64) -> Result<&core::sync::atomic::AtomicU64, LogError> {
+    pub(super) fn word(&self, offset: u64) -> Result<&core::sync::atomic::AtomicU64, LogError> {
         let word = self.memory.word64(self.address + offset);
         word.map_err(|_| LogError::NoLog { address: self.address })
     }

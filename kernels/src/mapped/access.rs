@@ -15,21 +15,28 @@ enum Action {
     Read,
     Payload,
     Store(u64),
-    CompareSwap { expected: u64, desired: u64 },
+    CompareSwap {
+        expected: u64,
+        desired: u64,
+    },
     FetchAdd(u64),
+    /// Whether a range could be flushed has been said already.
+    MayFlush,
+    /// The number of the request to the region's file.
+    Flush(u64),
 }
 
 /// A request that passed its checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
     /// Offset of the range in its region.
-    offset: u64,
-    length: u32,
+    pub(super) offset: u64,
+    pub(super) length: u32,
     region_generation: u32,
     export: u16,
     export_generation: u16,
     /// Index of the region.
-    region: u16,
+    pub(super) region: u16,
     /// Number of the region, for messages.
     number: u8,
     action: Action,
@@ -69,7 +76,12 @@ impl Memory for MappedMemory {
     #[inline(always)]
     fn submit(&mut self, grant: Grant, request: &Request) -> Result<Pending, AccessError> {
         let extent = request.extent();
-        self.check(grant, request, &extent).map_err(|error| error.seen_from(&extent))
+        let checked = self.check(grant, request, &extent);
+        let pending = checked.map_err(|error| error.seen_from(&extent))?;
+        match request {
+            Request::Flush(_) | Request::MayFlush(_) => self.begin_flush(pending, request),
+            _ => Ok(pending),
+        }
     }
 
     #[inline(always)]
@@ -85,6 +97,13 @@ impl Memory for MappedMemory {
         let memory = region_of(&self.regions, pending)?;
         let done = match pending.action {
             Action::Read => pending.read(memory, into)?,
+            Action::Flush(number) => {
+                let outcome = self.flush_outcome(pending, number);
+                if matches!(outcome, Ok(None)) {
+                    self.exports[usize::from(pending.export)].holds += 1;
+                }
+                return outcome;
+            }
             action => pending.change_word(memory, action)?,
         };
         self.check_there(memory)?;
@@ -147,6 +166,11 @@ impl Memory for MappedMemory {
         let place = place.map_err(|error| pending.no_word(error))?;
         place.store(u64::from_ne_bytes(word), Ordering::Release);
         self.check_there(memory)
+    }
+
+    #[inline]
+    fn flushes_over(&self) -> u64 {
+        self.flushes_seen()
     }
 
     fn atomicity(&self) -> Atomicity {
@@ -258,11 +282,22 @@ impl Action {
                 Action::CompareSwap { expected, desired }
             }
             Request::FetchAdd(_, addend) => Action::FetchAdd(addend),
+            Request::MayFlush(_) | Request::Flush(_) => Action::MayFlush,
         }
     }
 }
 
 impl Pending {
+    /// It is over when the request of this number to the region's file is.
+    pub(super) fn await_flush(&mut self, number: u64) {
+        self.action = Action::Flush(number);
+    }
+
+    /// Whether it waits for a file, and not for the memory.
+    pub(crate) fn is_flush(&self) -> bool {
+        matches!(self.action, Action::Flush(_))
+    }
+
     #[inline(always)]
     fn read(&self, memory: &RacyMem, into: &mut [u8]) -> Result<Done, AccessError> {
         let length = self.length as usize;
@@ -277,7 +312,8 @@ impl Pending {
     fn change_word(&self, memory: &RacyMem, action: Action) -> Result<Done, AccessError> {
         let word = || memory.word64(self.offset).map_err(|error| self.no_word(error));
         match action {
-            Action::Read | Action::Payload => Err(AccessError::Unsupported),
+            Action::MayFlush => Ok(Done::Fetched(0)),
+            Action::Read | Action::Payload | Action::Flush(_) => Err(AccessError::Unsupported),
             Action::Store(value) => {
                 word()?.store(value, Ordering::Release);
                 Ok(Done::Written)

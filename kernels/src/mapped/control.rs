@@ -147,6 +147,7 @@ impl MappedMemory {
         self.domains[usize::from(domain.0)].regions[usize::from(number)] = NO_REGION;
         let region = &mut self.regions[usize::from(index)];
         region.generation = region.generation.wrapping_add(1);
+        region.backing = None;
         let memory = region.memory.take().or_else(|| region.lost.take());
         memory.ok_or(ControlError::NoRegion { region: number })
     }
@@ -235,7 +236,7 @@ impl MappedMemory {
         }
     }
 
-    fn region_index(&self, domain: DomainId, number: u8) -> Result<u16, ControlError> {
+    pub(super) fn region_index(&self, domain: DomainId, number: u8) -> Result<u16, ControlError> {
         self.check_domain(domain)?;
         match self.domains[usize::from(domain.0)].regions[usize::from(number)] {
             NO_REGION => Err(ControlError::NoRegion { region: number }),

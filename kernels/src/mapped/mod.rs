@@ -10,11 +10,13 @@
 //! be given out again.
 
 mod access;
+mod backing;
 mod control;
 mod lost;
 mod tables;
 
 pub use access::Pending;
+pub use backing::{Backing, Flushes};
 pub use control::ControlError;
 pub use tables::{DomainId, MappedMemory, Tables};
 

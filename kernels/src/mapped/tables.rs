@@ -1,10 +1,13 @@
 //! Domains, regions and exports, as tables of fixed size.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use nic_shm::RacyMem;
 
+use super::backing::{Backing, Flushes};
 use crate::memory::Access;
 
 /// How many of each the tables hold; what is beyond is refused.
@@ -51,6 +54,8 @@ pub(super) struct Region {
     /// Which of the slot's successive regions.
     pub(super) generation: u32,
     pub(super) writable: bool,
+    /// The file that it is kept in.
+    pub(super) backing: Option<Box<dyn Backing>>,
 }
 
 /// One export.
@@ -106,6 +111,8 @@ pub struct MappedMemory {
     pub(super) free_exports: VecDeque<u16>,
     /// [`nic_shm::faults`] when lost regions were last looked for.
     pub(super) faults_seen: u64,
+    /// What was done to persist its regions.
+    pub(super) flushes: Arc<Flushes>,
 }
 
 impl MappedMemory {
@@ -118,11 +125,17 @@ impl MappedMemory {
             exports: Vec::new(),
             free_exports: (0..tables.exports).collect(),
             faults_seen: nic_shm::faults(),
+            flushes: Arc::default(),
         };
         let domain = Domain { live: false, regions: [NO_REGION; 256] };
         memory.domains.resize(usize::from(tables.domains), domain);
         memory.regions.resize_with(usize::from(regions), Region::default);
         memory.exports.resize(usize::from(tables.exports), Export::vacant());
         memory
+    }
+
+    /// For who persists regions: what is done is counted there.
+    pub fn flushes(&self) -> Arc<Flushes> {
+        Arc::clone(&self.flushes)
     }
 }
