@@ -69,7 +69,8 @@ pub enum NicError {
 /// How an op failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpError {
-    /// It ended badly. Unless the fate is [`Fate::Unknown`] it is safe to issue it again.
+    /// It ended badly. It is safe to issue it again if the fate is [`Fate::NotExecuted`], or if it
+    /// only reads.
     #[error("{status} ({fate})")]
     Failed {
         /// Why.

@@ -1,6 +1,6 @@
 //! The program.
 
-use nic_wire::{KernelId, Span, Status};
+use nic_wire::{Fate, KernelId, Span, Status};
 use zerocopy::IntoBytes;
 
 use super::layout::{Arguments, REPLY_BYTES, ReplyLayout};
@@ -160,6 +160,12 @@ impl Kernel for Append {
 
     fn words(&self) -> [u64; 4] {
         [self.length.into(), self.checksum, self.tag, 0]
+    }
+
+    fn fate(&self, _: bool) -> Option<Fate> {
+        // A swap that was lost has changed nothing.
+        let is_early = matches!(self.phase, Phase::Payload | Phase::Header | Phase::Reserve);
+        is_early.then_some(Fate::NotExecuted)
     }
 
     #[inline]

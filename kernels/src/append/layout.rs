@@ -109,7 +109,8 @@ pub enum Appended {
         tail: u64,
         /// Where the log begins.
         head: u64,
-        /// Bytes of the whole ring: a longer record never fits.
+        /// Bytes of the whole ring. A record that takes at most half of them fits once all before
+        /// it is trimmed; a longer one may not, as no record goes over the ring's end.
         capacity: u64,
     },
 }

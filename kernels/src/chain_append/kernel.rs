@@ -13,6 +13,20 @@ use crate::version_chain::{Link, PointerWord};
 
 const _: () = assert!(layout::Reply::BYTES <= Arguments::BYTES);
 
+/// What becomes of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Image {
+    /// Whether the fresh buffer has one already is looked at.
+    Unknown,
+    /// It is placed before the walk begins.
+    First,
+    /// Its buffer has one, perhaps of an op that was sent before: it is placed only when the walk has
+    /// come to the chain's end and not met it.
+    Last,
+    /// The walk has come to its bound: the same.
+    LastAtBound,
+}
+
 /// Writes an entry and links it behind the latest of its chain.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainAppend {
@@ -24,6 +38,7 @@ pub struct ChainAppend {
     flags: Flags,
     /// What the latest entry's word must be for the swap under way.
     expected: PointerWord,
+    image: Image,
     is_linked: bool,
 }
 
@@ -68,7 +83,8 @@ impl Kernel for ChainAppend {
             hops_max: arguments.hops_max.into(),
         })?;
         let expected = PointerWord::last(0);
-        Ok(ChainAppend { walk, fresh, shortcut, payload_length, flags, expected, is_linked: false })
+        let (image, is_linked) = (Image::Unknown, false);
+        Ok(ChainAppend { walk, fresh, shortcut, payload_length, flags, expected, image, is_linked })
     }
 
     #[inline]
@@ -77,11 +93,22 @@ impl Kernel for ChainAppend {
             Event::Start if self.flags.contains(Flags::WRITTEN) => self.walk.begin(),
             Event::Start => {
                 let Pointer { region, address } = self.fresh.pointer();
-                Step::StorePayload(Extent::named(region, address, self.payload_length))
+                Step::Fetch(Extent::named(region, address, 8))
             }
+            Event::Fetched(bytes) if self.image == Image::Unknown && !self.is_written() => {
+                match bytes.first_chunk() {
+                    Some(word) => self.begin_image(u64::from_le_bytes(*word), reply),
+                    None => Step::UNEXPECTED,
+                }
+            }
+            Event::Held => self.walk.begin(),
             Event::Payload => {
                 self.flags |= Flags::WRITTEN;
-                self.walk.begin()
+                match self.image {
+                    Image::Last => self.go_on(Came::Latest(self.expected), reply),
+                    Image::LastAtBound => self.go_on(Came::Bound, reply),
+                    Image::Unknown | Image::First => self.walk.begin(),
+                }
             }
             Event::Fetched(bytes) => {
                 let came = self.walk.fetched(bytes);
@@ -110,6 +137,31 @@ impl Kernel for ChainAppend {
 }
 
 impl ChainAppend {
+    /// What the fresh buffer holds decides when the image is placed: over an entry that is linked it
+    /// would cut the chain.
+    fn begin_image(&mut self, word: u64, reply: &mut Reply<'_>) -> Step {
+        let word = PointerWord::from_raw(word);
+        if word.version() != self.fresh.version() {
+            self.image = Image::First;
+            return self.place_image();
+        }
+        if !word.next().is_none() {
+            return self.answer(Outcome::LinkedBefore, word, reply);
+        }
+        self.image = Image::Last;
+        Step::HoldPayload
+    }
+
+    fn place_image(&self) -> Step {
+        let Pointer { region, address } = self.fresh.pointer();
+        Step::StorePayload(Extent::named(region, address, self.payload_length))
+    }
+
+    #[inline]
+    fn is_written(&self) -> bool {
+        self.flags.contains(Flags::WRITTEN)
+    }
+
     #[inline]
     fn go_on(&mut self, came: Came, reply: &mut Reply<'_>) -> Step {
         match came {
@@ -123,12 +175,20 @@ impl ChainAppend {
                 let outcome = if is_own { Outcome::LinkedBefore } else { Outcome::Pending };
                 self.answer(outcome, word, reply)
             }
+            Came::Latest(word) if !self.is_written() => {
+                self.expected = word;
+                self.place_image()
+            }
             Came::Latest(word) => {
                 self.expected = word;
                 let desired = self.link().raw();
                 Step::CompareSwap { at: self.walk.word(), expected: word.raw(), desired }
             }
             Came::Recycled(word) => self.answer(Outcome::Recycled, word, reply),
+            Came::Bound if !self.is_written() => {
+                self.image = Image::LastAtBound;
+                self.place_image()
+            }
             Came::Bound => match reply.append(&self.rest().encode()) {
                 Ok(()) => Step::fail(Status::Continues),
                 Err(full) => full.into(),

@@ -159,7 +159,7 @@ impl ReplyHeader {
 
 /// Length of the reply for a value of such a length: what its landing place must have.
 pub const fn reply_bytes(value_bytes: u32) -> u32 {
-    (REPLY_HEADER_BYTES + HEADER_BYTES) as u32 + value_bytes
+    value_bytes.saturating_add((REPLY_HEADER_BYTES + HEADER_BYTES) as u32)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         found.drop_ranges(memory, &mut self.apart);
         let stopped = if found.changed { Fate::Unknown } else { Fate::NotExecuted };
         if found.marks & (HOLDS | TAPS) != 0 {
-            self.apart.facilities.held.give_back(found.payload.held);
+            self.apart.facilities.held.give_back(found.payload.held, found.grant.export());
             found.marks = 0;
         }
         match found.state {
@@ -133,7 +133,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 found.end.fate
             }
-            State::Payload(pending) | State::Flushing(pending) => {
+            State::Payload(pending) | State::HoldingFor(pending) | State::Flushing(pending) => {
                 memory.abandon(&pending);
                 found.vacate();
                 self.unpark(slot.index);
@@ -214,6 +214,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 // The table of slots is shorter than a u32 reaches.
                 State::Payload(_)
                 | State::Holding
+                | State::HoldingFor(_)
                 | State::Awaiting
                 | State::Waiting
                 | State::Flushing(_) => {

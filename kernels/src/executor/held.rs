@@ -1,7 +1,8 @@
 //! Payload that the executor holds until it is whole, in blocks of one pool.
 //!
 //! An op takes all blocks that its payload will need before the first part comes, or none: what is
-//! begun can be brought to its end.
+//! begun can be brought to its end. Ops under one export have a quarter of the pool at the most, so
+//! that payload which never comes holds up nobody else.
 
 use alloc::vec::Vec;
 
@@ -9,7 +10,7 @@ use nic_wire::Status;
 
 use super::Executor;
 use super::payload::{Parts, PayloadError};
-use super::slot::{HOLDS, Op, Slot, State, TAPS};
+use super::slot::{EARLY, HOLDS, Op, Slot, State, TAPS};
 use super::step::{After, Turn};
 use crate::PRIVATE_BYTES;
 use crate::kernel::{BadArguments, Extent, Kernel};
@@ -18,6 +19,8 @@ use crate::set::{KernelSet, Visit};
 
 /// Bytes of a block: what one step moves at the most.
 const BLOCK: usize = crate::FETCH_BYTES_MAX;
+/// What an export's ops may have at the most is the pool divided by this.
+const SHARES: u32 = 4;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 
@@ -43,6 +46,8 @@ pub(super) struct Held {
     next: Vec<u32>,
     free: u32,
     free_count: u32,
+    /// How many blocks the ops under each export have.
+    taken: Vec<u32>,
 }
 
 impl Held {
@@ -50,15 +55,21 @@ impl Held {
         let count = bytes.div_ceil(BLOCK as u32);
         let next = (1..count).chain([NONE]).take(count as usize).collect();
         let free = if count == 0 { NONE } else { 0 };
-        Held { bytes: alloc::vec![0; count as usize * BLOCK], next, free, free_count: count }
+        let bytes = alloc::vec![0; count as usize * BLOCK];
+        // What is zero takes no memory before it is used.
+        let taken = alloc::vec![0; usize::from(u16::MAX) + 1];
+        Held { bytes, next, free, free_count: count, taken }
     }
 
-    /// Blocks for so many bytes, if there are enough.
-    fn take(&mut self, length: u32) -> Option<Chain> {
+    /// Blocks for so many bytes, all zero, for an op under an export, if there are enough.
+    pub(super) fn take(&mut self, length: u32, export: u16) -> Option<Chain> {
         let count = length.div_ceil(BLOCK as u32);
-        if count > self.free_count {
+        let taken = &mut self.taken[usize::from(export)];
+        let share = self.next.len() as u32 / SHARES;
+        if count > self.free_count || *taken + count > share {
             return None;
         }
+        *taken += count;
         let (first, mut last) = (self.free, NONE);
         for _ in 0..count {
             last = self.free;
@@ -72,11 +83,13 @@ impl Held {
         Some(Chain { first, ordinal: 0, at: first })
     }
 
-    /// The blocks of a payload are free again.
-    pub(super) fn give_back(&mut self, chain: Chain) {
+    /// The blocks of a payload are free again, and nobody sees what was there.
+    pub(super) fn give_back(&mut self, chain: Chain, export: u16) {
         let mut block = chain.first;
         while block != NONE {
             let next = self.next[block as usize];
+            self.taken[usize::from(export)] -= 1;
+            self.bytes[block as usize * BLOCK..][..BLOCK].fill(0);
             self.next[block as usize] = self.free;
             self.free = block;
             self.free_count += 1;
@@ -117,14 +130,24 @@ impl<P: Copy> Op<P> {
     /// The kernel wants the payload held.
     #[cold]
     pub(super) fn hold_payload<M: Memory<Pending = P>>(&mut self, turn: &mut Turn<'_, M>) -> After {
-        if self.is_strand() || self.marks & HOLDS != 0 || self.payload.received != 0 {
+        if self.marks & EARLY != 0 {
+            self.marks &= !EARLY;
+            if self.payload.received == self.payload.length {
+                self.state = State::PayloadHeld;
+                return After::Queue;
+            }
+            self.state = State::Holding;
+            return After::Park;
+        }
+        if self.is_strand() || self.marks & (HOLDS | TAPS) != 0 || self.payload.received != 0 {
             return self.finish(Status::Unsupported, true);
         }
         // Better now than when something has been reserved for it.
         if let Err(error) = turn.memory.permit(self.grant(), Access::WRITE) {
             return self.finish(error.status(), false);
         }
-        let Some(chain) = turn.facilities.held.take(self.payload.length) else {
+        let Some(chain) = turn.facilities.held.take(self.payload.length, self.grant.export())
+        else {
             return self.finish(Status::Busy, false);
         };
         self.payload.held = chain;
@@ -152,13 +175,13 @@ impl<P: Copy> Op<P> {
         if after == After::Over {
             return after;
         }
-        let Some(mut chain) = turn.facilities.held.take(PRIVATE_BYTES as u32) else {
+        let Some(chain) = turn.facilities.held.take(PRIVATE_BYTES as u32, self.grant.export())
+        else {
             if let State::Payload(pending) = self.state {
                 turn.memory.abandon(&pending);
             }
             return self.finish(Status::Busy, false);
         };
-        turn.facilities.held.at(&mut chain, 0).fill(0);
         self.payload.held = chain;
         self.marks |= TAPS;
         after
@@ -194,12 +217,18 @@ impl<P: Copy> Op<P> {
         if extent.length != self.payload.length {
             return self.finish(Status::Unsupported, false);
         }
-        match turn.memory.submit(self.grant(), &Request::Payload(extent)) {
-            Ok(pending) => self.state = State::Placing(pending),
+        let pending = match turn.memory.submit(self.grant(), &Request::Payload(extent)) {
+            Ok(pending) => pending,
             Err(error) => return self.refused(error.status(), kernel.must_end()),
-        }
+        };
         self.target = extent;
         self.payload.placed = 0;
+        self.marks &= !EARLY;
+        if self.payload.received < self.payload.length {
+            self.state = State::HoldingFor(pending);
+            return After::Park;
+        }
+        self.state = State::Placing(pending);
         After::Queue
     }
 
@@ -345,26 +374,52 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     ) -> Result<(), PayloadError> {
         let op = &mut self.slots[index as usize].op;
         let length = op.payload.length;
+        let is_over = matches!(op.state, State::Finished | State::Reported);
+        if is_over || op.payload.received == length {
+            return Err(PayloadError::Over);
+        }
         let end = offset as usize + part.len();
         let total = op.payload.received as usize + part.len();
         if end > length as usize || total > length as usize {
-            self.end_parked(index, memory, Status::BadArguments);
+            self.refuse_held(index, memory, Status::BadArguments);
             return Err(PayloadError::Overrun { offset, found: part.len(), length });
         }
         // A revoked op takes up no more room.
         if let Err(error) = memory.permit(op.grant, Access::empty()) {
-            self.end_parked(index, memory, error.status());
+            self.refuse_held(index, memory, error.status());
             return Err(PayloadError::Refused(error.status()));
         }
         self.cost += part.len() as u64 >> 6;
         self.apart.facilities.held.keep(&mut op.payload.held, offset, part);
         op.payload.received = total as u32;
-        if total == length as usize {
-            op.state = State::PayloadHeld;
-            self.unpark(index);
-            self.ready.push(index);
+        if total < length as usize {
+            return Ok(());
         }
+        match op.state {
+            State::Holding => op.state = State::PayloadHeld,
+            State::HoldingFor(pending) => op.state = State::Placing(pending),
+            // Its kernel has not asked for it yet.
+            _ => return Ok(()),
+        }
+        self.unpark(index);
+        self.ready.push(index);
         Ok(())
+    }
+
+    /// Ends an op whose payload is held and not whole.
+    #[cold]
+    fn refuse_held(&mut self, index: u32, memory: &mut M, status: Status) {
+        let op = &mut self.slots[index as usize].op;
+        match op.state {
+            State::Holding | State::HoldingFor(_) => self.end_parked(index, memory, status),
+            // It is in the queue already.
+            State::Fetching(pending) => {
+                memory.abandon(&pending);
+                op.finish(status, false);
+            }
+            // Its kernel goes on, and finds no payload.
+            _ => op.deadline = nic_wire::Time::ZERO,
+        }
     }
 }
 
@@ -415,9 +470,9 @@ mod tests {
     fn what_is_kept_comes_back_whatever_the_order() {
         for seed in 0..200 {
             let mut random = Random::new(seed);
-            let mut pool = Held::new(16 * BLOCK as u32);
+            let mut pool = Held::new(64 * BLOCK as u32);
             let lengths = [0, 1, 4096, 4097, 20_000].map(|most| random.below(most + 1) as u32);
-            let mut chains = lengths.map(|length| pool.take(length).unwrap());
+            let mut chains = lengths.map(|length| pool.take(length, 3).unwrap());
             for (number, length) in lengths.iter().enumerate() {
                 let mut parts: Vec<u32> = (0..*length).step_by(700).collect();
                 for place in 0..parts.len() {
@@ -438,12 +493,14 @@ mod tests {
                     assert!(block[..count].iter().zip(expected).all(|(a, b)| *a == b), "{seed}");
                 }
             }
-            chains.into_iter().for_each(|chain| pool.give_back(chain));
-            assert_eq!(pool.free_count, 16, "seed {seed}");
-            assert!(pool.take(16 * BLOCK as u32 + 1).is_none());
-            let all = pool.take(16 * BLOCK as u32).unwrap();
-            assert!(pool.take(1).is_none() && pool.take(0).is_some());
-            pool.give_back(all);
+            chains.into_iter().for_each(|chain| pool.give_back(chain, 3));
+            assert_eq!(pool.free_count, 64, "seed {seed}");
+            assert!(pool.take(16 * BLOCK as u32 + 1, 3).is_none());
+            let all = pool.take(16 * BLOCK as u32, 3).unwrap();
+            assert!(pool.take(1, 3).is_none() && pool.take(0, 3).is_some());
+            assert!(pool.take(1, 4).is_some_and(|chain| chain.first != NONE), "others have theirs");
+            pool.give_back(all, 3);
+            assert!(pool.bytes.iter().all(|byte| *byte == 0), "nobody sees what was there");
         }
     }
 }

@@ -59,7 +59,8 @@ pub struct Limits {
     /// at all of them while there are any, and none of them makes room for another op.
     pub waits: u32,
     /// For all ops together: how many bytes of payload the executor can hold until they are whole
-    /// (start: 4 MiB). Memory is taken from the system as it is first used.
+    /// (start: 8 MiB); ops under one export a quarter of them. Memory is taken from the system as it
+    /// is first used.
     pub held_bytes: u32,
 }
 
@@ -70,7 +71,7 @@ impl Default for Limits {
             bytes: 64 << 20,
             look_again: Span::from_ms(1),
             waits: 256,
-            held_bytes: 4 << 20,
+            held_bytes: 8 << 20,
         }
     }
 }
@@ -229,7 +230,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Whether an op waits for a word to change; for a stale name, no.
     #[inline]
     pub fn waits(&self, slot: SlotId) -> bool {
-        self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting))
+        self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting | State::Looking(_)))
     }
 
     /// The op, if the name is not stale.

@@ -2,10 +2,10 @@
 
 use nic_wire::{Status, Time};
 
-use super::slot::{Slot, State, TAPS};
+use super::slot::{EARLY, HOLDS, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, SlotId};
-use crate::memory::{AccessError, Memory};
+use crate::memory::{Access, AccessError, Memory};
 use crate::set::KernelSet;
 
 /// How many steps a kernel may take with a part of its payload waiting (start).
@@ -27,7 +27,7 @@ pub enum PayloadError {
         /// The payload's length in bytes.
         length: u32,
     },
-    /// Memory refused the part, or the kernel looks around too long before it says where its
+    /// Memory refused the part, or there is no room to hold it until the kernel has said where its
     /// payload goes ([`Status::Busy`]). The op has ended with this status.
     #[error("the part could not be placed: {0}")]
     Refused(Status),
@@ -38,7 +38,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// once; when all are in, the last aligned word is stored and the kernel goes on.
     ///
     /// A peer that sends overlapping parts spoils its own write and nothing else. A kernel that has
-    /// not said yet where its payload goes is advanced until it does: the part is here only now.
+    /// not said yet where its payload goes is advanced until it does: the part is here only now. If
+    /// memory has to answer first, the payload is held.
     ///
     /// # Errors
     /// The part was not placed; where the op ended for it, the next [`run`](Self::run) reports it.
@@ -51,11 +52,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         memory: &mut M,
     ) -> Result<(), PayloadError> {
         let found = self.find(slot).ok_or(PayloadError::Over)?;
-        if matches!(found.state, State::Fetching(_)) {
+        if matches!(found.state, State::Fetching(_)) && found.marks & HOLDS == 0 {
             self.seek_place(slot.index, memory)?;
         }
         let found = &mut self.slots[slot.index as usize].op;
-        if matches!(found.state, State::Holding) {
+        if found.marks & HOLDS != 0 {
             return self.hold_part(slot.index, offset, part, memory);
         }
         let State::Payload(pending) = found.state else { return Err(PayloadError::Over) };
@@ -125,6 +126,16 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
         }
         let op = &mut slots[index as usize].op;
+        if matches!(op.state, State::Fetching(_)) && op.marks & TAPS == 0 {
+            let is_allowed = memory.permit(op.grant(), Access::WRITE).is_ok();
+            let room = || apart.facilities.held.take(op.payload.length, op.grant.export());
+            if let Some(chain) = is_allowed.then(room).flatten() {
+                op.payload.held = chain;
+                op.payload.placed = 0;
+                op.marks |= HOLDS | EARLY;
+                return Ok(());
+            }
+        }
         match &op.state {
             State::Fetching(pending) => memory.abandon(pending),
             State::Looking(pending) => {
@@ -184,7 +195,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn end_parked(&mut self, index: u32, memory: &mut M, status: Status) {
         let slot = &mut self.slots[index as usize].op;
         match slot.state {
-            State::Payload(pending) | State::Flushing(pending) => memory.abandon(&pending),
+            State::Payload(pending) | State::HoldingFor(pending) | State::Flushing(pending) => {
+                memory.abandon(&pending)
+            }
             State::Awaiting => self.apart.facilities.waiters.remove(index),
             State::Waiting => self.apart.strands.forget(index),
             _ => {}

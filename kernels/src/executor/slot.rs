@@ -42,6 +42,8 @@ pub(super) enum State<P> {
     Holding,
     /// In the queue; the executor holds the whole payload.
     PayloadHeld,
+    /// Parked; waits for the rest of a payload that is held, which goes to this place.
+    HoldingFor(P),
     /// In the queue; the payload that was held goes to this place.
     Placing(P),
     /// In the queue; looks at the memory that it has for itself.
@@ -89,6 +91,8 @@ pub(super) struct Payload {
 pub(super) const HOLDS: u8 = 1;
 /// Mark of an op that has memory for itself, in the same place.
 pub(super) const TAPS: u8 = 4;
+/// Mark of an op whose payload came before its kernel has said where it goes: it is held meanwhile.
+pub(super) const EARLY: u8 = 8;
 /// Mark of an op that goes to its end though nobody will hear of it.
 pub(super) const ORPHANED: u8 = 2;
 
@@ -123,7 +127,7 @@ pub(super) struct Op<P> {
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
     pub(super) changed: bool,
-    /// [`HOLDS`], [`TAPS`], [`ORPHANED`].
+    /// [`HOLDS`], [`TAPS`], [`EARLY`], [`ORPHANED`].
     pub(super) marks: u8,
     pub(super) steps: u32,
     pub(super) reply_capacity: u32,
@@ -214,6 +218,7 @@ impl<P: Copy> Op<P> {
         self.owner = invocation.owner;
         self.payload.length = invocation.payload_length;
         self.payload.received = 0;
+        self.payload.last_word = [0; 8];
     }
 
     /// The op is over. `by_kernel`: it came to its own end, and did all that it ever would.
@@ -291,7 +296,7 @@ impl<P: Copy> Op<P> {
         apart: &mut Apart<P>,
     ) -> bool {
         if self.marks & (HOLDS | TAPS) != 0 {
-            apart.facilities.held.give_back(self.payload.held);
+            apart.facilities.held.give_back(self.payload.held, self.grant.export());
         }
         if self.marks & HOLDS != 0 {
             // Only this much of it ever left the executor.

@@ -192,7 +192,8 @@ impl Arguments {
     /// Distance of the lookups' parts of the reply, in bytes.
     #[inline]
     pub fn stride(&self) -> u32 {
-        (StrandHeader::BYTES as u32).saturating_add(self.length()).next_multiple_of(8)
+        let length = (StrandHeader::BYTES as u32).saturating_add(self.length());
+        length.checked_next_multiple_of(8).unwrap_or(u32::MAX & !7)
     }
 
     /// Length of the reply in bytes: what its landing place must have.

@@ -319,19 +319,23 @@ fn nothing_is_reserved_before_the_payload_is_whole() {
     assert!(ended.contains(&(3, ended_as(Status::BadArguments))));
     assert_eq!((logged.log.tail(), logged.holds()), (0, 0));
     bench_free(&mut logged, &[late, over]);
-    // All that was held is there again: 4 MiB.
+    // All that was held is there again: of 8 MiB, 2 are for one export's ops.
     let long = alloc::vec![7; 1 << 20];
-    let slots = [1, 2, 3, 4].map(|tag| logged.start_append(tag, &long, Time::NEVER));
+    let slots = [1, 2].map(|tag| logged.start_append(tag, &long, Time::NEVER));
     let arguments = append::Arguments::home(ADDRESS, 5, b"x").encode();
     let one_more = Invocation { payload_length: 1, ..op(KernelId::APPEND, &arguments) };
     assert_eq!(logged.bench.start(&logged.rkey, &one_more), Err(Status::Busy));
+    let (domain, bench) = (logged.bench.domain, &mut logged.bench);
+    let others = bench.memory.export(domain, 0, Access::all(), &[], 6).unwrap();
+    assert_eq!(bench.call(&others, KernelId::APPEND, &arguments, b"x").0.status, Status::Ok);
+    let tail = logged.log.tail();
     // A revocation ends those that wait.
     let (export, generation) = (logged.rkey.export.get(), logged.rkey.generation.get());
     logged.bench.memory.revoke(export, generation).unwrap();
     logged.bench.executor.release_revoked(&mut logged.bench.memory);
     let over = logged.bench.run(Time::ZERO);
     assert!(over.iter().all(|(_, _, finish)| *finish == ended_as(Status::Revoked)));
-    assert_eq!((over.len(), logged.log.tail()), (4, 0));
+    assert_eq!((over.len(), logged.log.tail()), (2, tail));
     bench_free(&mut logged, &slots);
 }
 
@@ -602,6 +606,30 @@ fn more_than_may_wait_do_not() {
     assert_eq!(logged.bench.run(Time::ZERO).len(), 3);
     let tags: Vec<u64> = logged.read_all(0).iter().map(|(_, tag, _)| *tag).collect();
     assert_eq!(tags, [1, 2]);
+}
+
+#[test]
+fn an_append_that_reserved_nothing_is_not_executed() {
+    let mut bench = Bench::<Builtin>::new(8);
+    let (region, rkey) = bench.region(64 << 10);
+    let log = Log::format(region.clone(), 0, 32 << 10).unwrap();
+    let arguments = append::Arguments::home(0, 1, b"apple").encode();
+    let invocation = Invocation { payload_length: 5, ..op(KernelId::APPEND, &arguments) };
+    let slot = bench.start(&rkey, &invocation).unwrap();
+    bench.executor.payload(slot, 0, b"apple", &mut bench.memory).unwrap();
+    let mut round = |bench: &mut Bench| {
+        let Bench { executor, memory, .. } = bench;
+        let round = Budget { rounds: 1, cost: u64::MAX };
+        executor.run(memory, Time::ZERO, round, &mut |_, _, _| panic!("it is not over"));
+    };
+    round(&mut bench); // held: the header is asked for
+    round(&mut bench); // the header has come: the swap is asked for
+    log.append(2, b"another was first").unwrap();
+    round(&mut bench); // the swap is lost: the header is asked for again
+    region.write(0, &[0; 8]).unwrap(); // the owner gives the log up
+    let end = bench.run(Time::ZERO);
+    let finish = end[0].2;
+    assert_eq!((finish.status, finish.fate), (Status::BadArguments, Fate::NotExecuted));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The log in its owner's hands.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use nic_shm::RacyMem;
 use zerocopy::{FromBytes, IntoBytes};
@@ -306,6 +306,8 @@ impl Log {
 
     /// Moves the watermark over all whole records that it finds there.
     fn commit(&self) -> Result<(), LogError> {
+        // Either who moves the watermark up to this record finds it whole, or this finds it there.
+        fence(Ordering::SeqCst);
         loop {
             let at = self.watermark();
             let bytes = self.record_header(at)?;

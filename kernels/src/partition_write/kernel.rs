@@ -4,7 +4,7 @@ use nic_wire::{KernelId, Status};
 use zerocopy::IntoBytes;
 
 use super::layout::{
-    Answer, Arguments, BLOCK, HEADER_BYTES, HeaderLayout, RECORD_BYTES_MAX, Shape,
+    Answer, Arguments, BLOCK, HEADER_BYTES, HeaderLayout, RECORD_BYTES_MAX, RUNS_MAX, Shape,
 };
 use crate::TRANSFER_BYTES_MAX;
 use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Pointer, Step};
@@ -12,6 +12,9 @@ use crate::reply::Reply;
 
 /// How often a refused access to what is reserved is tried again.
 const RETRIES_MAX: u8 = 16;
+/// How often an op asks for a place, others having been faster: then it says how far it came, with
+/// steps left for that.
+const ATTEMPTS_MAX: u32 = RUNS_MAX + 2_000;
 /// The most records of a block.
 const RECORDS_MAX: usize = BLOCK as usize / 8;
 /// The most partitions.
@@ -26,11 +29,11 @@ enum Phase {
     Header,
     /// A block is put in order, and the next run in it is found.
     Run,
-    /// The run is given a place.
+    /// What its partition has is read.
+    Look,
+    /// The run is given a place behind it.
     Reserve,
     // From here to Count the run is reserved and not counted.
-    /// It has none: that is taken back.
-    Return,
     /// It is stored.
     Store,
     /// It is counted.
@@ -45,6 +48,8 @@ pub struct PartitionWrite {
     place: u64,
     records: u64,
     shape: Shape,
+    /// How often a place was asked for.
+    attempts: u32,
     length: u32,
     /// Where the block begins in the payload, and the run and its end in the block.
     block: u32,
@@ -89,6 +94,7 @@ impl Kernel for PartitionWrite {
                 by: super::By::Hash,
                 capacity: 0,
             },
+            attempts: 0,
             length: call.payload_length,
             block: 0,
             start: 0,
@@ -129,16 +135,16 @@ impl Kernel for PartitionWrite {
             (Event::Held, Phase::Payload) => self.go(Phase::Header),
             (Event::Fetched(bytes), Phase::Header) => self.begin_runs(bytes, reply),
             (Event::Arranged, Phase::Run) if self.start == self.end => self.next_block(reply),
-            (Event::Arranged, Phase::Run) => self.go(Phase::Reserve),
-            (Event::Old(reserved), Phase::Reserve) => {
-                self.place = reserved;
-                let end = reserved.checked_add(self.count());
-                match end.is_some_and(|end| end <= self.shape.capacity) {
-                    true => self.go(Phase::Store),
-                    false => self.go(Phase::Return),
-                }
+            (Event::Arranged, Phase::Run) => self.go(Phase::Look),
+            (Event::Fetched(bytes), Phase::Look) => match bytes.first_chunk() {
+                Some(word) => self.reserve(u64::from_le_bytes(*word), reply),
+                None => Step::UNEXPECTED,
+            },
+            (Event::Old(reserved), Phase::Reserve) if reserved == self.place => {
+                self.go(Phase::Store)
             }
-            (Event::Old(_), Phase::Return) => self.answer(self.partition, reply),
+            // Another op was faster.
+            (Event::Old(reserved), Phase::Reserve) => self.reserve(reserved, reply),
             (Event::Written, Phase::Store) => self.go(Phase::Count),
             (Event::Old(_), Phase::Count) => {
                 self.records += self.count();
@@ -156,7 +162,7 @@ impl Kernel for PartitionWrite {
 
     #[inline]
     fn must_end(&self) -> bool {
-        matches!(self.phase, Phase::Return | Phase::Store | Phase::Count)
+        matches!(self.phase, Phase::Store | Phase::Count)
     }
 }
 
@@ -177,6 +183,18 @@ impl PartitionWrite {
             return self.answer(0, reply);
         }
         self.go(Phase::Run)
+    }
+
+    /// Reserves what the run takes behind the records that its partition has, if it fits.
+    fn reserve(&mut self, reserved: u64, reply: &mut Reply<'_>) -> Step {
+        self.attempts += 1;
+        self.place = reserved;
+        let end = reserved.checked_add(self.count());
+        let fits = end.is_some_and(|end| end <= self.shape.capacity);
+        if !fits || self.attempts > ATTEMPTS_MAX {
+            return self.answer(self.partition, reply);
+        }
+        self.go(Phase::Reserve)
     }
 
     /// Puts a block's records in the order of their partitions; those of one stay as they are.
@@ -241,10 +259,12 @@ impl PartitionWrite {
                 Step::Fetch(Extent::named(self.region, self.header, HEADER_BYTES as u32))
             }
             Phase::Run => Step::Arrange { offset: self.block },
-            Phase::Reserve => Step::FetchAdd { at: self.counter(0), addend: self.count() },
-            Phase::Return => {
-                Step::FetchAdd { at: self.counter(0), addend: self.count().wrapping_neg() }
-            }
+            Phase::Look => Step::Fetch(self.counter(0)),
+            Phase::Reserve => Step::CompareSwap {
+                at: self.counter(0),
+                expected: self.place,
+                desired: self.place + self.count(),
+            },
             Phase::Store => {
                 let place = self.shape.place(self.partition, self.place);
                 let at = self.found(place, self.end - self.start);

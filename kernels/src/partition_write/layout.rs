@@ -19,8 +19,9 @@ pub const RECORD_BYTES_MAX: u16 = 256;
 pub(super) const BLOCK: u32 = FETCH_BYTES_MAX as u32;
 /// Length of a partition's counters in bytes.
 pub(super) const COUNTERS_BYTES: u64 = 16;
-/// How many runs an op may make: each takes four steps of the 64 Ki that an op has.
-const RUNS_MAX: u32 = 15_000;
+/// How many runs an op may make: each takes five steps of the 64 Ki that an op has, and one more
+/// whenever another op is faster.
+pub(super) const RUNS_MAX: u32 = 12_000;
 
 /// How keys are distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,14 +243,14 @@ impl Answer {
     /// Length in bytes.
     pub const BYTES: u32 = 16;
 
-    /// How many bytes of the payload are written whole. If that is less than all, the partition
-    /// that had no room: with the payload from these bytes on, another op goes on from
-    /// [there](Arguments::from_partition).
+    /// How many bytes of the payload are written whole. If that is less than all, another op goes on
+    /// with the payload from these bytes on, [from](Arguments::from_partition) the
+    /// [`partition`](Self::partition) that had no room.
     pub fn done(&self) -> u32 {
         self.done.get()
     }
 
-    /// The partition that had no room, if not all is written.
+    /// The partition that had no room, or too many other writers, if not all is written.
     pub fn partition(&self) -> u16 {
         self.partition.get()
     }

@@ -7,9 +7,9 @@
 //! partition is reserved behind what is there, stored, and counted as written. Many ops may do so at
 //! once. Records of one partition are whole up to `reserved` when `written` has come to the same.
 //!
-//! A run for which a partition has no room ends the op: the reply says how far it came, and an op
-//! with the same records from there on, which names the partition to begin with, goes on without
-//! writing any twice. How many runs an op may make is bounded, so many partitions take shorter
+//! A run for which a partition has no room ends the op, and so do too many others that are faster:
+//! the reply says how far it came, and an op with the same records from there on, which names the
+//! partition to begin with, goes on without writing any twice. How many runs an op may make is bounded, so many partitions take shorter
 //! payloads: [`Shape::payload_bytes_max`].
 //!
 //! | bytes | arguments |
@@ -22,7 +22,7 @@
 //! | bytes | reply |
 //! |---|---|
 //! | 0..4 | how many bytes of the payload are in blocks that are written whole; all: the op is done |
-//! | 4..6 | of the block behind them, the partition that has no room; else 0 |
+//! | 4..6 | of the block behind them, the partition to go on with; else 0 |
 //! | 6..8 | zero |
 //! | 8..16 | how many records were written |
 //!

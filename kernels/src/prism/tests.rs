@@ -472,4 +472,17 @@ fn a_list_that_is_none_ends_the_op() {
     assert_eq!(status([1, 1, 0]), Status::Ok, "an empty one is looked at no further");
 }
 
-crate::bench::also_on_dma!(a_list_that_is_none_ends_the_op,);
+#[test]
+fn a_buffer_is_allocated_and_written() {
+    let memories = regions();
+    let (mut bench, rkey) = bench_of(&memories);
+    let mut free = FreeList::format(memories[0].clone(), 0, 16).unwrap();
+    free.post(Pointer { region: 0, address: 512 }).unwrap();
+    let chain = Chain::first(Primitive::Allocate { region: 0, list: 0 })
+        .then(Primitive::Write { target: Target::output(0) })
+        .unwrap();
+    assert_eq!(run(&mut bench, &rkey, &chain, b"apple", true).0.status, Status::Ok);
+    assert_eq!(memories[0].read_array(512), Ok(*b"apple"));
+}
+
+crate::bench::also_on_dma!(a_list_that_is_none_ends_the_op, a_buffer_is_allocated_and_written,);

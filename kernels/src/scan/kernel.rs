@@ -10,6 +10,9 @@ use crate::{FETCH_BYTES_MAX, GATHER_BYTES_MAX};
 
 const _: () = assert!(PART_BYTES_MAX as usize + Arguments::BYTES <= GATHER_BYTES_MAX);
 
+/// How many records a step looks at, at the most (start): a step costs the more the more there are.
+const RECORDS_PER_STEP: u32 = 256;
+
 /// Scans a range of records.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan {
@@ -98,7 +101,7 @@ impl Scan {
             return Step::DONE;
         }
         let record_bytes = u32::from(self.rest.record_bytes.get());
-        let count = left.min(FETCH_BYTES_MAX as u32 / record_bytes);
+        let count = left.min(FETCH_BYTES_MAX as u32 / record_bytes).min(RECORDS_PER_STEP);
         let address = self.rest.address.get();
         Step::Fetch(Extent::named(self.region, address, count * record_bytes))
     }
@@ -125,7 +128,7 @@ impl Scan {
             seen += 1;
         }
         self.rest.address = (self.rest.address.get() + seen * record_bytes as u64).into();
-        // A fetch has at most 4096 records, and never more than are left.
+        // A fetch never has more than are left.
         self.rest.count = self.rest.count.get().saturating_sub(seen as u32).into();
         if !full {
             return Ok(());

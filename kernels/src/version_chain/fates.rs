@@ -6,7 +6,7 @@ use super::tests::{Store, bench_of};
 use super::*;
 use crate::bench::{Bench, op};
 use crate::chain_append::{self, Outcome};
-use crate::{Access, Budget, Invocation};
+use crate::{Access, Budget, Invocation, Pointer};
 
 /// Each way in which an append can fail, and what is then known of it.
 #[test]
@@ -59,4 +59,37 @@ fn an_append_that_fails_tells_whether_it_is_linked() {
     let (_, reply) = store.append(arguments.written(), &[]);
     let reply = chain_append::Reply::decode(&reply).unwrap();
     assert_eq!(reply.outcome(), Some(Outcome::LinkedBefore));
+}
+
+/// An append that is sent again whole, as one does whose first reply was lost.
+#[test]
+fn an_append_that_is_sent_again_keeps_what_was_linked_behind_it() {
+    let mut store = Store::new(8);
+    let chain = store.pool.create(b"first").unwrap();
+    let fresh = store.pool.allocate().unwrap();
+    let image = store.image(fresh, b"second");
+    let arguments = chain_append::Arguments::new(chain.first, fresh);
+    let again = |store: &mut Store, expected| {
+        let (finish, reply) = store.append(arguments, &image);
+        let outcome = chain_append::Reply::decode(&reply).unwrap().outcome();
+        assert_eq!((finish.status, outcome), (Status::Ok, Some(expected)));
+    };
+    again(&mut store, Outcome::Linked);
+    again(&mut store, Outcome::LinkedBefore);
+    assert_eq!(store.pool.latest(chain.first), Some((fresh, b"second".to_vec())));
+    let third = store.pool.append(chain.first, b"third").unwrap();
+    again(&mut store, Outcome::LinkedBefore);
+    assert_eq!(store.pool.latest(chain.first), Some((third, b"third".to_vec())));
+
+    // One whose first attempt ended with a part of its image there.
+    let fresh = store.pool.allocate().unwrap();
+    let image = store.image(fresh, b"fourth");
+    let word = u64::from_le_bytes(*image.first_chunk().unwrap());
+    let arguments = chain_append::Arguments::new(chain.first, fresh);
+    let Pointer { region, address } = fresh.pointer();
+    store.regions[usize::from(region)].write(address, &word.to_le_bytes()).unwrap();
+    let (finish, reply) = store.append(arguments, &image);
+    let outcome = chain_append::Reply::decode(&reply).unwrap().outcome();
+    assert_eq!((finish.status, outcome), (Status::Ok, Some(Outcome::Linked)));
+    assert_eq!(store.pool.latest(chain.first), Some((fresh, b"fourth".to_vec())));
 }

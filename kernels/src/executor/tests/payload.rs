@@ -174,3 +174,51 @@ crate::bench::also_on_dma!(
     a_revoked_write_is_unknown_once_it_has_begun,
     writes_whose_payload_does_not_come_expire,
 );
+
+#[test]
+fn a_hole_in_a_held_payload_shows_nothing_of_others() {
+    let mut bench = Bench::<Builtin>::new(8);
+    let (theirs, their_key) = bench.region(64 << 10);
+    let (mine, my_key) = bench.region(64 << 10);
+    crate::log::Log::format(theirs, 0, 32 << 10).unwrap();
+    crate::log::Log::format(mine.clone(), 0, 32 << 10).unwrap();
+    let secret = [0x5e; 4096];
+    let arguments = crate::append::Arguments::home(0, 1, &secret).encode();
+    assert_eq!(bench.call(&their_key, KernelId::APPEND, &arguments, &secret).0.status, Status::Ok);
+    let arguments = crate::append::Arguments::home(0, 1, &[]).encode();
+    let invocation = Invocation { payload_length: 4096, ..op(KernelId::APPEND, &arguments) };
+    let slot = bench.start(&my_key, &invocation).unwrap();
+    for _ in 0..2 {
+        bench.executor.payload(slot, 0, &[1; 2048], &mut bench.memory).unwrap();
+    }
+    bench.run(Time::ZERO);
+    let mut bytes = [0; 4096];
+    mine.read(64 + 32, &mut bytes).unwrap();
+    let leaked = bytes.iter().filter(|byte| **byte == 0x5e).count();
+    assert_eq!(
+        leaked, 0,
+        "bytes of another owner's payload in the region of who sent overlapping parts"
+    );
+}
+
+#[test]
+fn a_hole_in_a_write_shows_nothing_of_others() {
+    let mut bench = Bench::<Builtin>::new(1);
+    let (_, their_key) = bench.region(4096);
+    let (mine, my_key) = bench.region(4096);
+    let arguments = write::Arguments::home(0).encode();
+    let theirs_and_mine =
+        [(&their_key, [(0, [0x5e; 8]), (8, [0x5e; 8])]), (&my_key, [(0, [1; 8]), (0, [1; 8])])];
+    for (key, parts) in theirs_and_mine {
+        let invocation = Invocation { payload_length: 16, ..op(KernelId::WRITE, &arguments) };
+        let slot = bench.start(key, &invocation).unwrap();
+        for (offset, part) in parts {
+            bench.executor.payload(slot, offset, &part, &mut bench.memory).unwrap();
+        }
+        bench.run(Time::ZERO);
+        bench.executor.free(slot, &mut bench.memory);
+    }
+    let mut bytes = [0; 16];
+    mine.read(0, &mut bytes).unwrap();
+    assert!(!bytes.contains(&0x5e), "{bytes:x?}");
+}

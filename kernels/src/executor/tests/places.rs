@@ -88,16 +88,35 @@ fn a_part_that_comes_first_finds_its_place() {
 }
 
 #[test]
-fn whoever_looks_around_too_long_is_told_to_come_again() {
-    let (mut bench, memory, rkey, slot) = indirect(65, 0x48);
-    let refused = bench.executor.payload(slot, 0, &[1; 4], &mut bench.memory);
-    assert_eq!(refused, Err(PayloadError::Refused(Status::Busy)));
-    let late = bench.executor.payload(slot, 4, &[1; 12], &mut bench.memory);
-    assert_eq!(late, Err(PayloadError::Over));
-    let finish = Finish { status: Status::Busy, fate: Fate::NotExecuted, reply_length: 0 };
-    assert!(bench.run(Time::ZERO).contains(&(slot, 2, finish)));
+fn a_part_that_comes_long_before_its_place_is_held() {
+    let (mut bench, memory, rkey, slot) = indirect(200, 0x48);
+    bench.executor.payload(slot, 0, &[1; 4], &mut bench.memory).unwrap();
     assert_eq!(memory.read_array(0x48), Ok([0x48, 0x49, 0x4a, 0x4b]), "untouched");
+    bench.executor.payload(slot, 4, &[2; 12], &mut bench.memory).unwrap();
+    let late = bench.executor.payload(slot, 4, &[3; 12], &mut bench.memory);
+    assert_eq!(late, Err(PayloadError::Over));
+    let over = bench.run(Time::ZERO);
+    assert!(over.iter().any(|(ended, _, finish)| *ended == slot && finish.status == Status::Ok));
+    let written: [u8; 16] = memory.read_array(0x48).unwrap();
+    assert_eq!((&written[..4], &written[4..]), (&[1; 4][..], &[2; 12][..]));
     assert_eq!(bench.memory.holds(rkey.export.get(), rkey.generation.get()), 3);
+}
+
+#[test]
+fn a_part_that_is_held_or_too_long_ends_with_its_op() {
+    // More than the payload has.
+    let (mut bench, memory, _, slot) = indirect(200, 0x48);
+    bench.executor.payload(slot, 0, &[1; 10], &mut bench.memory).unwrap();
+    let refused = bench.executor.payload(slot, 0, &[1; 10], &mut bench.memory);
+    assert!(matches!(refused, Err(PayloadError::Overrun { .. })));
+    let finish = Finish { status: Status::BadArguments, fate: Fate::NotExecuted, reply_length: 0 };
+    assert!(bench.run(Time::ZERO).contains(&(slot, 2, finish)));
+    // Nobody wants it any more.
+    let (mut bench, _, _, slot) = indirect(200, 0x48);
+    bench.executor.payload(slot, 0, &[1; 10], &mut bench.memory).unwrap();
+    assert_eq!(bench.executor.cancel(slot, &mut bench.memory), Fate::NotExecuted);
+    bench.run(Time::ZERO);
+    assert_eq!(memory.read_array(0x48), Ok([0x48, 0x49, 0x4a, 0x4b]), "untouched");
 }
 
 #[test]
