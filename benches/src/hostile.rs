@@ -39,6 +39,9 @@ const RATE_SLICE: Duration = Duration::from_millis(100);
 /// From the end of a storm until the rate is measured.
 const REST: Duration = Duration::from_secs(1);
 
+/// Ops of the misuser for each round, in storms and after them: a million in nine.
+const KERNEL_OPS: u64 = 120_000;
+
 /// What the greedy session asks for: what each READ brings, in bytes.
 const LARGE: u64 = 64 << 10;
 const SMALL: u64 = 64;
@@ -78,6 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         .setup("pids", scene.pids())
         .measured(&latencies)
         .measured(&rates);
+    scene.misuse(KERNEL_OPS * u64::from(arguments.rounds))?;
     let verdict = scene.end()?;
     report = counted(report, &verdict);
     report = compared(report, &latencies, &rates);
@@ -152,6 +156,7 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
     ];
     report
         .setup("ops_failed_as", serde_json::json!(verdict.failed_as))
+        .setup("ops_lost_of", serde_json::json!(verdict.ops_lost_of))
         .setup("kernel_ops_ended_as", serde_json::json!(verdict.misuser.ends))
         .results(counts.map(|(name, unit, count)| Figure::count(name, unit, count)))
 }

@@ -21,6 +21,9 @@ use crate::waiting::ENGINE_COMMAND;
 /// How long a storm lasts, and the time between two kills in it.
 const STORM: Duration = Duration::from_secs(2);
 const GAP: Duration = Duration::from_millis(40);
+/// How long the misuser goes on before it is asked how far it is, and how long it may take in all.
+const MISUSE: Duration = Duration::from_millis(500);
+const MISUSE_MAX: Duration = Duration::from_secs(300);
 /// Who is killed and started again in a storm.
 const PASSERS: [Role; 3] = [Role::Neighbour, Role::Neighbour, Role::Peer];
 
@@ -65,6 +68,7 @@ pub(super) struct Verdict {
     pub(super) outside_accesses: u64,
     /// Ops of survivors that were not over in time, or not once.
     pub(super) ops_lost: u64,
+    pub(super) ops_lost_of: BTreeMap<&'static str, u64>,
     pub(super) ops: u64,
     /// Ops that ended badly, by status and fate.
     pub(super) failed_as: BTreeMap<String, u64>,
@@ -188,6 +192,17 @@ impl Scene {
         Ok(())
     }
 
+    /// The misuser goes on by itself, faster than beside others, until so many of its ops are over.
+    pub(super) fn misuse(&self, ops: u64) -> Result<()> {
+        let begun = Instant::now();
+        while self.misuser.ask::<misuser::Deeds>(&Order::Rest)?.completed < ops {
+            ensure!(begun.elapsed() < MISUSE_MAX, "{ops} ops of kernels take too long");
+            self.misuser.ask::<Value>(&Order::Go(0))?;
+            std::thread::sleep(MISUSE);
+        }
+        Ok(())
+    }
+
     /// Hears everyone's account, and ends all.
     pub(super) fn end(self) -> Result<Verdict> {
         let Events { kills, refused_starts, .. } = self.events.into_inner();
@@ -217,15 +232,20 @@ impl Scene {
         verdict.watched_bytes = found.watched;
         verdict.outside_accesses = found.changed + leaks + stranger.leaks + stranger.granted;
         verdict.outside_accesses += misuser.leaks + misuser.granted;
-        verdict.ops_lost = misuser.submitted - misuser.completed + misuser.twice;
-        for account in accounts {
+        let lost_kernels = misuser.submitted - misuser.completed + misuser.twice;
+        verdict.ops_lost_of.insert("misuser of kernels", lost_kernels);
+        // The polite one's two ways, then the greedy.
+        let whose = ["polite session", "polite peer", "greedy session", "greedy peer"];
+        for (account, whose) in accounts.into_iter().zip(whose) {
             verdict.ops += account.submitted;
             for (how, count) in account.failed {
                 *verdict.failed_as.entry(how).or_default() += count;
             }
-            verdict.ops_lost += account.submitted - account.completed + account.twice;
+            let lost = account.submitted - account.completed + account.twice;
+            verdict.ops_lost_of.insert(whose, lost);
             verdict.outside_accesses += account.wrong_bytes;
         }
+        verdict.ops_lost = verdict.ops_lost_of.values().sum();
         Ok(verdict)
     }
 }

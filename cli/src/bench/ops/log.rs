@@ -97,15 +97,16 @@ pub struct LogAppends<'s> {
     head: u64,
     end: u64,
     count: u64,
-    /// By place: the number of the append that is out, or was the last.
     places: Vec<Place>,
 }
 
+/// What is known of a place of the window.
 #[derive(Clone, Copy, Default)]
 struct Place {
+    /// The number of the append that is out, or was the last.
     number: u64,
-    /// Where its last good record stands.
-    left: Option<u64>,
+    /// The number of the last good one, and where its record stands.
+    left: Option<(u64, u64)>,
 }
 
 impl<'s> LogAppends<'s> {
@@ -169,11 +170,12 @@ impl<'s> Work for LogAppends<'s> {
         let is_right = position >= self.origin
             && (position - self.origin).is_multiple_of(self.record)
             && next == position + self.record
-            && self.places[place as usize].left.is_none_or(|before| position > before);
+            && self.places[place as usize].left.is_none_or(|(_, before)| position > before);
         if !is_right {
             return Judged::Wrong(format!("a record was appended at {position}, up to {next}"));
         }
-        self.places[place as usize].left = Some(position);
+        let Place { number, left } = &mut self.places[place as usize];
+        *left = Some((*number, position));
         self.end = self.end.max(next);
         match self.trim() {
             Ok(()) => Judged::Right { bytes: self.size as u64 },
@@ -182,7 +184,7 @@ impl<'s> Work for LogAppends<'s> {
     }
 
     fn left(&mut self, session: &Session, place: u32) -> Result<Option<Judged>, OpError> {
-        let Place { number, left: Some(position) } = self.places[place as usize] else {
+        let Place { left: Some((number, position)), .. } = self.places[place as usize] else {
             return Ok(None);
         };
         if position < self.head {
