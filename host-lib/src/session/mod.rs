@@ -9,7 +9,7 @@ mod waiting;
 
 pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
-pub use service::{Answer, ServeError};
+pub use service::{Answer, Deferred, ServeError};
 pub use slots::Token;
 
 use std::cell::RefCell;
@@ -101,7 +101,11 @@ impl Session {
 
     /// Submits an op. `None`: there is no room for it now.
     #[inline]
-    fn start<O: Operation>(&self, op: &Op<O>, reported: bool) -> Result<Option<Token>, OpError> {
+    pub(crate) fn start<O: Operation>(
+        &self,
+        op: &Op<O>,
+        reported: bool,
+    ) -> Result<Option<Token>, OpError> {
         self.check_process()?;
         let mut state = self.state.borrow_mut();
         if state.is_lost {
@@ -113,6 +117,25 @@ impl Session {
             self.wake_engine();
         }
         Ok(token)
+    }
+
+    /// The result of an unreported op, if it is over.
+    #[inline]
+    pub(crate) fn take_over<O: Operation>(
+        &self,
+        token: Token,
+    ) -> Option<Result<O::Output, OpError>> {
+        self.state.borrow_mut().take::<O>(token)
+    }
+
+    /// Nobody wants an op's result any more.
+    pub(crate) fn give_up(&self, token: Token) {
+        self.state.borrow_mut().abandon(token);
+    }
+
+    /// A length in bytes of which several replies fit the arena side by side.
+    pub(crate) fn piece_bytes_max(&self) -> u32 {
+        self.state.borrow().lease_bytes_max() / 4
     }
 
     fn wake_engine(&self) {

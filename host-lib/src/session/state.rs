@@ -199,6 +199,11 @@ impl State {
         Ok(Extent { arguments_start, payload_start, reply_start, needed })
     }
 
+    /// The longest piece of the arena in bytes.
+    pub(super) fn lease_bytes_max(&self) -> u32 {
+        self.arena.lease_len_max()
+    }
+
     /// Whether a session that was full just now need not stay so if the caller does nothing: an op
     /// that nobody wants is out, the engine has yet to take commands, or it is gone.
     pub(super) fn makes_room_by_itself(&self) -> bool {
