@@ -14,6 +14,7 @@ mod draining;
 mod handles;
 mod kernels;
 mod meddling;
+mod messages;
 mod quotas;
 mod refusals;
 mod waiting;
