@@ -2,6 +2,7 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod cancel;
 mod chain;
 mod consistent_read;
 mod indirect_read;
@@ -12,6 +13,7 @@ mod scan;
 mod traverse;
 
 pub use call::Call;
+pub(crate) use cancel::Cancel;
 pub use chain::{ChainAppend, ChainAppended, ChainEnd, ChainEntry, ChainRead};
 pub use consistent_read::ConsistentRead;
 pub use indirect_read::{IndirectRead, Lookups};

@@ -28,6 +28,7 @@ use self::state::State;
 use crate::error::{NicError, OpError, SubmitError};
 use crate::nic::{Backend, Inner};
 use crate::operation::{Op, Operation};
+use crate::ops::Cancel;
 use crate::process::Process;
 use crate::remote::{GivenUp, RemoteRegion};
 
@@ -117,6 +118,64 @@ impl Session {
             self.wake_engine();
         }
         Ok(token)
+    }
+
+    /// Has the engine end an op that is out. It ends as [`Status::Cancelled`], with the fate that is
+    /// known of it, unless it has ended in another way meanwhile; nothing of its reply is written any
+    /// more. Of a call that has left, the application that serves it is told:
+    /// [`Session::is_awaited`]. False: the op is over already, or the session is full (poll, then ask
+    /// again).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nic_host::{Access, InlineConfig, Nic, OpError, Status};
+    ///
+    /// let nic = Nic::inline(InlineConfig::default())?;
+    /// let region = nic.region(4096).create()?;
+    /// let export = region.export(Access::CALL)?;
+    /// let serving = nic.session().receive_buffers(16, 512).open()?;
+    /// serving.serve(7)?;
+    /// let session = nic.session().open()?;
+    /// let remote = session.connect(&export.ticket())?;
+    ///
+    /// // A call that is not answered at once.
+    /// let call = session.submit(remote.call(7, b"slow", 8).deadline(Duration::from_secs(60)))?;
+    /// session.poll()?.for_each(drop);
+    /// let mut deferred = None;
+    /// while deferred.is_none() {
+    ///     serving.answer_calls(|_, _, answer| {
+    ///         deferred = Some(answer.defer());
+    ///         Ok(())
+    ///     })?;
+    /// }
+    /// let deferred = deferred.ok_or("it has come")?;
+    /// assert!(serving.is_awaited(&deferred));
+    ///
+    /// // The caller does not want it any more.
+    /// assert!(session.cancel(&call)?);
+    /// let done = loop {
+    ///     if let Some(done) = session.poll()?.next() {
+    ///         break done;
+    ///     }
+    /// };
+    /// assert!(matches!(call.take(done), Err(OpError::Failed { status: Status::Cancelled, .. })));
+    /// while serving.is_awaited(&deferred) {
+    ///     serving.answer_calls(|_, _, _| Ok(()))?;
+    /// }
+    /// serving.answer_later(deferred, Ok(b"too late"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
+    pub fn cancel<O: Operation>(&self, pending: &Pending<'_, O>) -> Result<bool, OpError> {
+        let remote = self.state.borrow_mut().remote_of(pending.token);
+        let Some(remote) = remote else { return Ok(false) };
+        let cancel = Cancel { remote, token: pending.token.into() };
+        let Some(token) = self.start(&Op::new(cancel), false)? else { return Ok(false) };
+        self.give_up(token);
+        Ok(true)
     }
 
     /// The result of an unreported op, if it is over.

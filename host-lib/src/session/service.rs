@@ -143,7 +143,7 @@ impl Session {
             false => Err(ServeError),
         };
         if answer.is_deferred {
-            return;
+            return state.deferred.push((receive.call.get(), true));
         }
         let (length, call) = (answer.length, answer.call);
         let is_written =
@@ -166,6 +166,10 @@ impl Session {
     ) -> Result<(), OpError> {
         self.check_process()?;
         let mut state = self.state.borrow_mut();
+        if let Some(place) = state.deferred.iter().position(|(deferred, _)| *deferred == call.call)
+        {
+            state.deferred.swap_remove(place);
+        }
         let at = u64::from(call.buffer) * u64::from(state.buffer_bytes);
         let bytes = answer.unwrap_or_default();
         let fits = bytes.len() <= call.capacity as usize;
@@ -175,6 +179,14 @@ impl Session {
         self.stage_answer(&mut state, &call, length as u32, status);
         let (found, most) = (bytes.len() as u64, call.capacity.into());
         if fits { Ok(()) } else { Err(OpError::TooLong { part: OpPart::Reply, found, most }) }
+    }
+
+    /// Whether the caller of a deferred call still waits, as far as [`Session::answer_calls`] has heard:
+    /// a caller may cancel its call. That its deadline has passed is not told; see
+    /// [`Answer::budget`].
+    pub fn is_awaited(&self, call: &Deferred) -> bool {
+        let state = self.state.borrow();
+        state.deferred.iter().any(|(deferred, awaits)| *deferred == call.call && *awaits)
     }
 
     /// Copies the bytes from `skip` on of a deferred call's request, which lies in its receive buffer
