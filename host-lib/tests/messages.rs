@@ -317,6 +317,87 @@ fn a_message_ends_at_its_deadline_and_those_behind_it_go_on() {
     });
 }
 
+/// A verdict as receivers give it: done, with credit for 4 messages and 1024 bytes in announcements.
+fn welcome() -> Vec<u8> {
+    [0_u64, 4, 1024].iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn nobody_reads_the_memory_of_a_message_that_is_over() {
+    let nic = Nic::inline(Default::default()).unwrap();
+    let region = nic.region(4096).create().unwrap();
+    let export = region.export(Access::CALL).unwrap();
+    // A receiver that takes the key of what is announced and never says a word.
+    let rogue = nic.session().receive_buffers(16, 2048).open().unwrap();
+    rogue.serve(SERVICE).unwrap();
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let mut opening = Sender::begin(&session, &remote, SERVICE, 1, 1 << 20).unwrap();
+    let mut sender = loop {
+        rogue.answer_calls(|_, _, answer| answer.append(&welcome())).unwrap();
+        match opening.poll().unwrap() {
+            Ok(sender) => break sender,
+            Err(still) => opening = still,
+        }
+    };
+    for is_cancelled in [false, true] {
+        let deadline = if is_cancelled { LONG } else { Duration::from_millis(200) };
+        let kept = sender.send(0, &pattern(1, 5000), LONG).unwrap();
+        let message = sender.send(0, &pattern(2, 5000), deadline).unwrap();
+        let mut announced = Vec::new();
+        while announced.len() < 2 {
+            assert_eq!(sender.poll().unwrap().count(), 0);
+            let take = |_: u16, request: &[u8], answer: &mut nic_host::Answer<'_>| {
+                match request[0] {
+                    // An announcement.
+                    2 => announced.push((request.to_vec(), answer.defer())),
+                    _ => answer.append(&welcome())?,
+                }
+                Ok(())
+            };
+            rogue.answer_calls(take).unwrap();
+        }
+        let ways: Vec<_> = announced
+            .iter()
+            .map(|(request, _)| {
+                let word = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().unwrap());
+                let (key, secret, address) = (word(36), word(40), word(48));
+                let rkey = nic_wire::Rkey::new(key as u16, (key >> 16) as u16, secret);
+                let (engine, access) = (nic.address(), 1);
+                let length = 1 << 20;
+                let ticket = nic_host::Ticket { engine, rkey, base: 0, length, access };
+                (rogue.connect(&ticket).unwrap(), address)
+            })
+            .collect();
+        let read = |at: usize| ways[at].0.read(ways[at].1..ways[at].1 + 5000);
+        let reads = [read(0), read(1)];
+        assert!(*rogue.run(reads[0]).unwrap() == pattern(1, 5000));
+        assert!(*rogue.run(reads[1]).unwrap() == pattern(2, 5000));
+        if is_cancelled {
+            assert!(sender.cancel(message));
+        } else {
+            while !sender.poll().unwrap().any(|sent| sent.message == message) {}
+        }
+        let refused = rogue.run(reads[1]);
+        let is_refused = matches!(
+            refused,
+            Err(nic_host::OpError::Failed { status: Status::Revoked | Status::BadRkey, .. })
+        );
+        assert!(is_refused, "{refused:?}");
+        // The other message is still out, and goes on.
+        assert!(*rogue.run(reads[0]).unwrap() == pattern(1, 5000));
+        for (_, call) in announced {
+            rogue.answer_later(call, Ok(&welcome())).unwrap();
+        }
+        let mut over = Vec::new();
+        while sender.out() > 0 {
+            rogue.answer_calls(|_, _, answer| answer.append(&welcome())).unwrap();
+            over.extend(sender.poll().unwrap());
+        }
+        assert!(over.contains(&Sent { message: kept, outcome: Ok(()) }));
+    }
+}
+
 #[test]
 fn another_sender_takes_the_place_of_the_first() {
     let nic = Nic::inline(Default::default()).unwrap();
@@ -329,9 +410,9 @@ fn another_sender_takes_the_place_of_the_first() {
     receiver.post(vec![0; 8 * MIB]).unwrap();
     let open = |receiver: &mut Receiver<'_>| {
         let mut opening = Sender::begin(&session, &remote, SERVICE, 1, 16 << 20).unwrap();
+        let mut arrived = Vec::new();
         loop {
-            receiver.progress().unwrap();
-            let arrived: Vec<_> = receiver.poll().unwrap().collect();
+            arrived.extend(receiver.poll().unwrap());
             match opening.poll().unwrap() {
                 Ok(sender) => break (sender, arrived),
                 Err(still) => opening = still,
