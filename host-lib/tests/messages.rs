@@ -112,6 +112,11 @@ fn messages_of_all_lengths_arrive_whole() {
             assert!(stream == 0 && found == bytes, "{length} bytes");
             assert_eq!(ends.outcome(message), Ok(()));
         }
+        // One that is built in place may be empty as well.
+        let draft = ends.sender.draft(0).unwrap();
+        let message = ends.sender.send_draft(0, draft, LONG).unwrap();
+        assert_eq!(ends.next(), Ok((0, Vec::new())));
+        assert_eq!(ends.outcome(message), Ok(()));
         assert_eq!(ends.sender.out(), 0);
     });
 }

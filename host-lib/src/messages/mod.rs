@@ -62,6 +62,7 @@
 //! ```
 
 mod form;
+mod heard;
 mod incoming;
 mod memory;
 mod opening;

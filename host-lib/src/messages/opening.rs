@@ -5,8 +5,9 @@ use zerocopy::IntoBytes;
 
 use super::STREAMS_MAX;
 use super::form::{Code, Engine, Head, OPEN, VERDICT_BYTES};
+use super::heard::{Heard, heard};
 use super::memory::Memory;
-use super::sender::{Heard, Sender, heard};
+use super::sender::Sender;
 use crate::error::NicError;
 use crate::nic::Nic;
 use crate::remote::RemoteRegion;

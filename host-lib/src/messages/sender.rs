@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use nic_engine::clock;
 use nic_wire::{Fate, Span, Status};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, SETTLE, THERE, VERDICT_BYTES};
 use super::form::{Code, Head, Place, Verdict};
+use super::heard::{Heard, heard};
 use super::memory::{Draft, Memory, Placed};
 use super::opening::Opening;
 use super::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, SendError};
 use crate::error::{NicError, OpError};
 use crate::operation::DEFAULT_DEADLINE;
-use crate::ops::Call;
 use crate::remote::RemoteRegion;
 use crate::session::{Session, Token};
 
@@ -312,7 +312,8 @@ impl<'s> Sender<'s> {
 
     /// Whether a message may be sent now; asks for credit if there is none.
     fn check_credit(&mut self) -> Result<(), SendError> {
-        if self.free.is_empty() {
+        // Whoever does not take what is over sends no more.
+        if self.free.is_empty() || self.ready.len() >= OUT_MAX {
             return Err(SendError::Full);
         }
         if self.announced < self.limit {
@@ -487,22 +488,4 @@ impl Drop for Sender<'_> {
         let calls = self.messages.iter().flat_map(|message| [message.call, message.settling]);
         calls.flatten().chain(self.credit).for_each(|call| self.session.give_up(call));
     }
-}
-
-/// What a receiver said to a call, or how the call failed.
-pub(super) type Heard = Result<(Code, Verdict), (Status, Fate)>;
-
-/// What was heard of a call, if it is over.
-pub(super) fn heard(session: &Session, call: Token) -> Option<Heard> {
-    let no_answer = (Status::ServiceFailed, Fate::Executed);
-    Some(match session.take_over::<Call<'static>>(call)? {
-        Ok(bytes) => verdict_of(&bytes).ok_or(no_answer),
-        Err(OpError::Failed { status, fate }) => Err((status, fate)),
-        Err(_) => Err((Status::BadCommand, Fate::NotExecuted)),
-    })
-}
-
-fn verdict_of(bytes: &[u8]) -> Option<(Code, Verdict)> {
-    let verdict = Verdict::read_from_bytes(bytes).ok()?;
-    Some((verdict.code()?, verdict))
 }
