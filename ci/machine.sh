@@ -96,6 +96,8 @@ provide_toolchain() {
         need_package pkg-config pkg-config
         need_package /usr/include/dpdk/rte_ethdev.h libdpdk-dev
         need_package jq jq
+        # Kernel TCP, beside which bulk messages are measured.
+        need_package iperf3 iperf3
         need_package prometheus prometheus
     fi
     need_package /etc/ssl/certs/ca-certificates.crt ca-certificates

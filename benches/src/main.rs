@@ -67,7 +67,7 @@ const PROGRAMS: [(&str, &str, Program); 6] = [
     ),
     (
         "rpc",
-        "typed calls between two applications, beside what their port costs by itself",
+        "typed calls and long messages between two applications, beside their port and kernel TCP",
         rpc::run,
     ),
     (

@@ -1,22 +1,25 @@
 //! Calls between two applications that drive their own engines, beside what their port costs by
-//! itself.
+//! itself; and long messages between them, beside kernel TCP.
+
+mod bulk;
+mod server;
+mod tcp;
+
+pub(super) use server::process;
 
 use std::cell::{Cell, RefCell};
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nic_figures::{
     Figure, Interleave, LatencyRecorder, PlacementProbe, Report, SliceResult, Subject, cores,
 };
-use nic_host::rpc::{Procedure, Rpc, Services};
-use nic_host::{
-    Access, InlineConfig, Nic, Op, Pending, RemoteRegion, Session, SubmitError, Ticket, Wait,
-};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use nic_host::rpc::{Procedure, Rpc};
+use nic_host::{InlineConfig, Nic, Op, Pending, RemoteRegion, Session, SubmitError, Wait};
 use serde::{Deserialize, Serialize};
 
+use self::bulk::Bulk;
+use self::server::{Server, Work};
 use super::Arguments;
 use super::ports::{Kind, Raw, p50, timed};
 
@@ -30,6 +33,10 @@ const WINDOW: usize = 256;
 const DEPTH: u32 = 512;
 /// Ops that are submitted, or taken, at a time.
 const PART: usize = 16;
+
+/// How many bytes a core's second moves from one application to the other.
+const BULK: &str = "bulk_message_gbytes_per_core_second";
+const TCP: &str = "kernel_tcp_gbytes_per_core_second";
 
 /// A call with little more room than its request takes.
 type Call = Rpc<Lookup, 16>;
@@ -53,13 +60,17 @@ fn answer(number: u64) -> [[u8; 32]; 2] {
 pub(super) fn run(arguments: &Arguments) -> Result<Report> {
     let pair = cores::pick_pair().context("both sides want a core of their own")?;
     let mut probe = PlacementProbe::choose();
-    let server = Server::start(pair.target)?;
+    let server = Server::start(pair.target, Work::Calls)?;
     let nic = Nic::inline(InlineConfig::default())?;
     let session = nic.session().depth(DEPTH).wait(Wait::Spin).open()?;
     server.resume()?;
     let remote = session.connect(&server.ticket)?;
     let caller = Caller { session: &session, remote, number: Cell::new(0), errors: Cell::new(0) };
     server.stop()?;
+    let receiving = Server::start(pair.target, Work::Messages)?;
+    let bulk_session = nic.session().wait(Wait::Spin).open()?;
+    let bulk = RefCell::new(Bulk::open(&bulk_session, &receiving)?);
+    let tcp = tcp::Tcp::find(pair.initiator, pair.target);
     let raw = RefCell::new(Raw::open(Kind::Udp, pair.target)?);
     cores::pin_current_thread(pair.initiator)?;
     let latencies = RefCell::new(LatencyRecorder::with_capacity(LATENCIES));
@@ -90,7 +101,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
                 Err(error) => SliceResult::failed(format!("{error:#}")),
             }
         }))
-        .run(arguments.rounds);
+        .add(Subject::new(BULK, "GB/s", |time| {
+            match receiving.at_work(|| bulk.borrow_mut().slice(time, receiving.pid())) {
+                Ok(rates) => rates.slice(),
+                Err(error) => SliceResult::failed(format!("{error:#}")),
+            }
+        }));
+    let measured = match &tcp {
+        Ok(tcp) => measured.add(Subject::new(TCP, "GB/s", |_| match tcp.slice() {
+            Ok(rates) => rates.slice(),
+            Err(error) => SliceResult::failed(format!("{error:#}")),
+        })),
+        Err(missing) => {
+            eprintln!("rpc: {missing}");
+            measured
+        }
+    }
+    .run(arguments.rounds);
     let over =
         measured.difference(one, "raw_p50_us").map(|over| over.named("rpc_polled_over_port_us"));
     Ok(Report::new("nic-benches rpc")
@@ -98,10 +125,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         .setup("request_and_answer", "postcard: a number; 64 bytes")
         .setup("port", nic.port())
         .setup("slice_ms", SLICE.as_millis() as u64)
-        .setup("pids", vec![server.process.id()])
+        .setup("message_bytes", bulk::MESSAGE_BYTES as u64)
+        .setup("kernel_tcp", tcp.as_ref().map_or_else(Clone::clone, |tcp| tcp.version.clone()))
+        .setup("pids", vec![server.pid(), receiving.pid()])
         .measured(&measured)
         .results(measured.figures())
         .results(over)
+        .results(measured.ratio(BULK, TCP).map(|over| over.named("bulk_message_over_tcp")))
         .result(Figure::count("errors", "calls", caller.errors.get())))
 }
 
@@ -170,74 +200,5 @@ impl Caller<'_> {
             }
         }
         Ok(done as f64 / begun.elapsed().as_secs_f64() / 1e6)
-    }
-}
-
-/// The serving process; it stands still unless its slice runs.
-struct Server {
-    process: Child,
-    ticket: Ticket,
-}
-
-impl Server {
-    fn start(core: usize) -> Result<Server> {
-        let mut process = Command::new("/proc/self/exe")
-            .args([COMMAND, &core.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the serving process cannot be started")?;
-        let mut line = String::new();
-        let said = process.stdout.take().context("its output is a pipe")?;
-        BufReader::new(said).read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the serving process has ended at once");
-        let server = Server { process, ticket: line.trim().parse()? };
-        server.stop()?;
-        Ok(server)
-    }
-
-    fn at_work<T>(&self, measure: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.resume()?;
-        let outcome = measure();
-        self.stop()?;
-        outcome
-    }
-
-    fn resume(&self) -> Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    fn stop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = Pid::from_child(&self.process);
-        kill_process(pid, signal).context("the serving process has ended before its time")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The whole life of the serving process.
-pub(super) fn process(core: &str) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    cores::pin_current_thread(core.parse()?)?;
-    let nic = Nic::inline(InlineConfig::default())?;
-    let region = nic.region(4096).create()?;
-    let export = region.export(Access::CALL)?;
-    let session = nic.session().receive_buffers(DEPTH, 128).wait(Wait::Spin).open()?;
-    let mut services = Services::new();
-    services.add(|asked: Lookup| answer(asked.number));
-    services.open(&session)?;
-    println!("{}", export.ticket());
-    std::io::stdout().flush()?;
-    loop {
-        services.answer(&session)?;
     }
 }

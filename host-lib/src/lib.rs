@@ -43,6 +43,7 @@ compile_error!("nic-host needs Linux 5.14 or newer");
 mod error;
 #[cfg_attr(not(feature = "embedded"), path = "no_inline.rs")]
 mod inline;
+pub mod messages;
 mod nic;
 mod operation;
 pub mod ops;
@@ -71,7 +72,8 @@ pub use operation::{Ask, DEFAULT_DEADLINE, Facts, Judgement, Op, Operation, Repl
 pub use region::{Access, Export, Region, RegionBuilder};
 pub use remote::RemoteRegion;
 pub use session::{
-    Answer, Completions, Done, Issued, Pending, ServeError, Session, SessionBuilder, Token, Wait,
+    Answer, Completions, Deferred, Done, Issued, Pending, ServeError, Session, SessionBuilder,
+    Token, Wait,
 };
 pub use table::{
     Entry, KEY_MAX, Lookup, OpenError, RemoteTable, ScanAndRead, answer_for_owner, owner_answer,

@@ -6,8 +6,9 @@
 mod options;
 
 pub use options::{
-    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, Offence, PortKind,
-    RacerOptions, Role, Structure, TargetOptions, Waiting, WriterOptions,
+    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, MessagesEngine,
+    MessagesOptions, Offence, PortKind, RacerOptions, Role, Structure, TargetOptions, Waiting,
+    WriterOptions,
 };
 
 use std::io::{BufRead, BufReader, Write};
@@ -105,6 +106,17 @@ impl Child {
             panic!("the {} failed: {error}", self.role);
         }
         answer
+    }
+
+    /// Whether there is no answer to be taken yet.
+    ///
+    /// # Panics
+    /// If its output cannot be looked at.
+    pub fn has_said_nothing(&self) -> bool {
+        let mut output = [PollFd::new(self.output.get_ref(), PollFlags::IN)];
+        let at_once = Timespec::default();
+        let ready = poll(&mut output, Some(&at_once)).expect("a pipe can be looked at");
+        self.output.buffer().is_empty() && ready == 0
     }
 
     /// Waits for its end, without telling it anything.

@@ -30,6 +30,7 @@ mod ask;
 pub mod children;
 mod control;
 pub mod counting_allocator;
+pub mod messages;
 pub mod namespaces;
 mod port;
 pub mod racing;

@@ -48,6 +48,15 @@ bitflags::bitflags! {
     }
 }
 
+bitflags::bitflags! {
+    /// What a receive slot says.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct ReceiveFlags: u16 {
+        /// No call, but that the caller of an earlier one does not wait any more. It has no buffer.
+        const CANCELLED = 1;
+    }
+}
+
 /// One op, as the application asks for it.
 #[derive(
     Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
@@ -123,7 +132,7 @@ pub struct Completion {
     pub reserved_too: U32,
 }
 
-/// A call that waits to be served.
+/// A call that waits to be served, or word of one.
 #[derive(
     Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
@@ -139,8 +148,10 @@ pub struct Receive {
     pub answer_capacity: U32,
     /// Which of the application's services is called.
     pub service: U16,
+    /// [`ReceiveFlags`].
+    pub flags: U16,
     /// Zero.
-    pub reserved: [U16; 3],
+    pub reserved: [U16; 2],
     /// How long the caller still waits, in microseconds.
     pub budget_us: U32,
     /// Zero.
@@ -366,9 +377,10 @@ mod tests {
         receive.length = 3.into();
         receive.answer_capacity = 4.into();
         receive.service = 5.into();
+        receive.flags = ReceiveFlags::CANCELLED.bits().into();
         receive.budget_us = 6.into();
         let mut expected = [0u8; 32];
-        for (place, value) in [(0, 1), (4, 2), (8, 3), (12, 4), (16, 5), (24, 6)] {
+        for (place, value) in [(0, 1), (4, 2), (8, 3), (12, 4), (16, 5), (18, 1), (24, 6)] {
             expected[place] = value;
         }
         assert_eq!(receive.as_bytes(), expected);

@@ -83,7 +83,7 @@ codes! {
         VersionMismatch = 17 => "no wire version in common with the peer",
         /// The command slot made no sense to the engine.
         BadCommand = 18 => "the engine could not make sense of the command",
-        /// The owner of the session went away.
+        /// Its application cancelled it, or went away.
         Cancelled = 19 => "cancelled",
         /// What was read stayed torn until the deadline.
         Torn = 20 => "the data kept changing while it was read",

@@ -2,6 +2,7 @@
 //! [`RemoteTable`](crate::RemoteTable).
 
 mod call;
+mod cancel;
 mod chain;
 mod consistent_read;
 mod indirect_read;
@@ -14,6 +15,7 @@ mod sketch_write;
 mod traverse;
 
 pub use call::Call;
+pub(crate) use cancel::Cancel;
 pub use chain::{ChainAppend, ChainAppended, ChainEnd, ChainEntry, ChainRead};
 pub use consistent_read::ConsistentRead;
 pub use indirect_read::{IndirectRead, Lookups};

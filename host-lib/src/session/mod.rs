@@ -9,7 +9,7 @@ mod waiting;
 
 pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
-pub use service::{Answer, ServeError};
+pub use service::{Answer, Deferred, ServeError};
 pub use slots::Token;
 
 use std::cell::RefCell;
@@ -28,6 +28,7 @@ use self::state::State;
 use crate::error::{NicError, OpError, SubmitError};
 use crate::nic::{Backend, Inner};
 use crate::operation::{Op, Operation};
+use crate::ops::Cancel;
 use crate::process::Process;
 use crate::remote::{GivenUp, RemoteRegion};
 
@@ -101,7 +102,11 @@ impl Session {
 
     /// Submits an op. `None`: there is no room for it now.
     #[inline]
-    fn start<O: Operation>(&self, op: &Op<O>, reported: bool) -> Result<Option<Token>, OpError> {
+    pub(crate) fn start<O: Operation>(
+        &self,
+        op: &Op<O>,
+        reported: bool,
+    ) -> Result<Option<Token>, OpError> {
         self.check_process()?;
         let mut state = self.state.borrow_mut();
         if state.is_lost {
@@ -113,6 +118,83 @@ impl Session {
             self.wake_engine();
         }
         Ok(token)
+    }
+
+    /// Has the engine end an op that is out. It ends as [`Status::Cancelled`], with the fate that is
+    /// known of it, unless it has ended in another way meanwhile; nothing of its reply is written any
+    /// more. Of a call that has left, the application that serves it is told:
+    /// [`Session::is_awaited`]. False: the op is over already, or the session is full (poll, then ask
+    /// again).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nic_host::{Access, InlineConfig, Nic, OpError, Status};
+    ///
+    /// let nic = Nic::inline(InlineConfig::default())?;
+    /// let region = nic.region(4096).create()?;
+    /// let export = region.export(Access::CALL)?;
+    /// let serving = nic.session().receive_buffers(16, 512).open()?;
+    /// serving.serve(7)?;
+    /// let session = nic.session().open()?;
+    /// let remote = session.connect(&export.ticket())?;
+    ///
+    /// // A call that is not answered at once.
+    /// let call = session.submit(remote.call(7, b"slow", 8).deadline(Duration::from_secs(60)))?;
+    /// session.poll()?.for_each(drop);
+    /// let mut deferred = None;
+    /// while deferred.is_none() {
+    ///     serving.answer_calls(|_, _, answer| {
+    ///         deferred = Some(answer.defer());
+    ///         Ok(())
+    ///     })?;
+    /// }
+    /// let deferred = deferred.ok_or("it has come")?;
+    /// assert!(serving.is_awaited(&deferred));
+    ///
+    /// // The caller does not want it any more.
+    /// assert!(session.cancel(&call)?);
+    /// let done = loop {
+    ///     if let Some(done) = session.poll()?.next() {
+    ///         break done;
+    ///     }
+    /// };
+    /// assert!(matches!(call.take(done), Err(OpError::Failed { status: Status::Cancelled, .. })));
+    /// while serving.is_awaited(&deferred) {
+    ///     serving.answer_calls(|_, _, _| Ok(()))?;
+    /// }
+    /// serving.answer_later(deferred, Ok(b"too late"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpError::Forked`] in a child of the process that opened the session.
+    pub fn cancel<O: Operation>(&self, pending: &Pending<'_, O>) -> Result<bool, OpError> {
+        let remote = self.state.borrow_mut().remote_of(pending.token);
+        let Some(remote) = remote else { return Ok(false) };
+        let cancel = Cancel { remote, token: pending.token.into() };
+        let Some(token) = self.start(&Op::new(cancel), false)? else { return Ok(false) };
+        self.give_up(token);
+        Ok(true)
+    }
+
+    /// The result of an unreported op, if it is over.
+    #[inline]
+    pub(crate) fn take_over<O: Operation>(
+        &self,
+        token: Token,
+    ) -> Option<Result<O::Output, OpError>> {
+        self.state.borrow_mut().take::<O>(token)
+    }
+
+    /// Nobody wants an op's result any more.
+    pub(crate) fn give_up(&self, token: Token) {
+        self.state.borrow_mut().abandon(token);
+    }
+
+    /// A length in bytes of which several replies fit the arena side by side.
+    pub(crate) fn piece_bytes_max(&self) -> u32 {
+        self.state.borrow().lease_bytes_max() / 4
     }
 
     fn wake_engine(&self) {

@@ -8,7 +8,8 @@ use nic_wire::{Status, session};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::Session;
-use crate::error::{NicError, OpError};
+use super::state::State;
+use crate::error::{NicError, OpError, OpPart};
 use crate::nic::Backend;
 
 /// A handler could not answer; the caller sees [`Status::ServiceFailed`].
@@ -22,6 +23,19 @@ pub struct Answer<'a> {
     bytes: &'a mut [u8],
     length: usize,
     budget: Duration,
+    call: Deferred,
+    is_deferred: bool,
+}
+
+/// A call that is answered later, by [`Session::answer_later`]. It keeps its receive buffer until
+/// then, also when its caller does not wait any more: one that is forgotten leaks the buffer until
+/// the session closes.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a call that is never answered keeps its receive buffer"]
+pub struct Deferred {
+    call: u32,
+    buffer: u32,
+    capacity: u32,
 }
 
 impl Answer<'_> {
@@ -33,6 +47,13 @@ impl Answer<'_> {
     /// How long the caller still waited when its call arrived here.
     pub fn budget(&self) -> Duration {
         self.budget
+    }
+
+    /// Answers the call later. What was written so far is not sent.
+    pub fn defer(&mut self) -> Deferred {
+        self.is_deferred = true;
+        let Deferred { call, buffer, capacity } = self.call;
+        Deferred { call, buffer, capacity }
     }
 
     /// Has the rest of the place filled; the writer says with how much.
@@ -87,14 +108,7 @@ impl Session {
             count += 1;
         }
         if count > 0 {
-            let mut state = self.state.borrow_mut();
-            let wanted = state.publish();
-            drop(state);
-            match &self.nic.backend {
-                Backend::Process(_) if wanted => self.wake_engine(),
-                Backend::Process(_) => {}
-                Backend::Inline(inline) => inline.turn(),
-            }
+            self.publish_answers();
         }
         Ok(count)
     }
@@ -112,22 +126,100 @@ impl Session {
         let is_read =
             request.get_mut(..length).is_some_and(|into| state.buffers.read(at, into).is_ok());
         let capacity = state.scratch.len().min(receive.answer_capacity.get() as usize);
-        let budget = Duration::from_micros(receive.budget_us.get().into());
-        let mut answer = Answer { bytes: &mut state.scratch[..capacity], length: 0, budget };
+        let call = Deferred {
+            call: receive.call.get(),
+            buffer: receive.buffer.get(),
+            capacity: capacity as u32,
+        };
+        let mut answer = Answer {
+            bytes: &mut state.scratch[..capacity],
+            length: 0,
+            budget: Duration::from_micros(receive.budget_us.get().into()),
+            call,
+            is_deferred: false,
+        };
         let outcome = match is_read {
             true => handler(receive.service.get(), &request[..length], &mut answer),
             false => Err(ServeError),
         };
-        let length = if outcome.is_ok() { answer.length } else { 0 };
-        let is_written = state.buffers.write(at, &state.scratch[..length]).is_ok();
-        let status = match outcome {
-            Ok(()) if is_written => Status::Ok,
-            _ => Status::ServiceFailed,
-        };
+        if answer.is_deferred {
+            return state.deferred.push((receive.call.get(), true));
+        }
+        let (length, call) = (answer.length, answer.call);
+        let is_written =
+            outcome.is_ok() && state.buffers.write(at, &state.scratch[..length]).is_ok();
+        let (length, status) =
+            if is_written { (length, Status::Ok) } else { (0, Status::ServiceFailed) };
+        self.stage_answer(state, &call, length as u32, status);
+    }
+
+    /// Answers a call that was deferred; `Err` tells its caller [`Status::ServiceFailed`]. Nothing
+    /// happens if the caller does not wait any more. It leaves with the next poll at the latest.
+    ///
+    /// # Errors
+    /// [`OpError::TooLong`] if the caller, or the call's receive buffer, has no room for so many
+    /// bytes: its caller is told that the service failed. [`OpError::Forked`].
+    pub fn answer_later(
+        &self,
+        call: Deferred,
+        answer: Result<&[u8], ServeError>,
+    ) -> Result<(), OpError> {
+        self.check_process()?;
+        let mut state = self.state.borrow_mut();
+        if let Some(place) = state.deferred.iter().position(|(deferred, _)| *deferred == call.call)
+        {
+            state.deferred.swap_remove(place);
+        }
+        let at = u64::from(call.buffer) * u64::from(state.buffer_bytes);
+        let bytes = answer.unwrap_or_default();
+        let fits = bytes.len() <= call.capacity as usize;
+        let is_written = answer.is_ok() && fits && state.buffers.write(at, bytes).is_ok();
+        let (length, status) =
+            if is_written { (bytes.len(), Status::Ok) } else { (0, Status::ServiceFailed) };
+        self.stage_answer(&mut state, &call, length as u32, status);
+        let (found, most) = (bytes.len() as u64, call.capacity.into());
+        if fits { Ok(()) } else { Err(OpError::TooLong { part: OpPart::Reply, found, most }) }
+    }
+
+    /// Whether the caller of a deferred call still waits, as far as [`Session::answer_calls`] has heard:
+    /// a caller may cancel its call. That its deadline has passed is not told; see
+    /// [`Answer::budget`].
+    pub fn is_awaited(&self, call: &Deferred) -> bool {
+        let state = self.state.borrow();
+        state.deferred.iter().any(|(deferred, awaits)| *deferred == call.call && *awaits)
+    }
+
+    /// Copies the bytes from `skip` on of a deferred call's request, which lies in its receive buffer
+    /// until the call is answered. False if they would leave the buffer.
+    pub(crate) fn read_request(&self, call: &Deferred, skip: usize, into: &mut [u8]) -> bool {
+        let state = self.state.borrow();
+        let at = u64::from(call.buffer) * u64::from(state.buffer_bytes) + skip as u64;
+        skip + into.len() <= state.buffer_bytes as usize && state.buffers.read(at, into).is_ok()
+    }
+
+    /// Has the engine see answers that were staged.
+    pub(crate) fn publish_answers(&self) {
+        let is_wanted = self.state.borrow_mut().publish();
+        match &self.nic.backend {
+            Backend::Process(_) if is_wanted => self.wake_engine(),
+            Backend::Process(_) => {}
+            Backend::Inline(inline) => inline.turn(),
+        }
+    }
+
+    /// How many calls may wait here, and the longest request in bytes.
+    pub(crate) fn receive_room(&self) -> (u32, u32) {
+        let state = self.state.borrow();
+        let bytes = state.buffer_bytes;
+        let count = state.buffers.len().checked_div(bytes.into()).unwrap_or(0);
+        (count as u32, bytes)
+    }
+
+    fn stage_answer(&self, state: &mut State, call: &Deferred, length: u32, status: Status) {
         let arguments = AnswerArguments {
-            call: receive.call,
-            buffer: receive.buffer,
-            length: (length as u32).into(),
+            call: call.call.into(),
+            buffer: call.buffer.into(),
+            length: length.into(),
             status: status.code().into(),
         };
         let mut command = Command::new_zeroed();

@@ -8,7 +8,7 @@ use nic_shm::{
     Arena, BlockSizes, Consumer, LeaseArena, Producer, RacyMem, RingLayout, SharedMemory,
 };
 use nic_wire::session::{
-    Command, CommandFlags, Completion, Geometry, INLINE_ARGUMENT_BYTES, Receive,
+    Command, CommandFlags, Completion, Geometry, INLINE_ARGUMENT_BYTES, Receive, ReceiveFlags,
 };
 use nic_wire::{Fate, Status};
 use zerocopy::FromZeros;
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) ready: VecDeque<Token>,
     /// Room for one request or answer of a call.
     pub(super) scratch: Vec<u8>,
+    /// Calls that are answered later, and whether their callers wait as far as is known.
+    pub(super) deferred: Vec<(u32, bool)>,
     /// Whether the last command found no place in the ring: answers to calls have places there, too.
     is_ring_full: bool,
     /// Replies that were torn and asked for again.
@@ -93,6 +95,7 @@ impl State {
             slots: Slots::new(geometry.depth),
             ready: VecDeque::with_capacity(geometry.depth as usize),
             scratch: vec![0; geometry.receive_buffer_bytes as usize],
+            deferred: Vec::with_capacity(geometry.receive_buffers as usize),
             is_ring_full: false,
             retries: 0,
             is_lost: false,
@@ -197,6 +200,11 @@ impl State {
         let [arguments_start, payload_start, reply_start, needed] =
             [arguments_start, payload_start, reply_start, needed].map(|bytes| bytes as u32);
         Ok(Extent { arguments_start, payload_start, reply_start, needed })
+    }
+
+    /// The longest piece of the arena in bytes.
+    pub(super) fn lease_bytes_max(&self) -> u32 {
+        self.arena.lease_len_max()
     }
 
     /// Whether a session that was full just now need not stay so if the caller does nothing: an op
@@ -386,6 +394,12 @@ impl State {
         }
     }
 
+    /// The way that an op went that is out.
+    pub(super) fn remote_of(&mut self, token: Token) -> Option<u16> {
+        let slot = self.slots.get(token).filter(|slot| slot.is_out())?;
+        Some(slot.command.remote.get())
+    }
+
     /// Nobody wants an op's result any more: its slot is free once it is over.
     pub(super) fn abandon(&mut self, token: Token) {
         let Some(slot) = self.slots.get(token) else { return };
@@ -417,13 +431,26 @@ impl State {
         self.receives.awake();
     }
 
-    /// The next call to serve.
+    /// The next call to serve. What is told of earlier ones is taken in.
     pub(super) fn receive(&mut self) -> Option<Receive> {
         let mut receive = Receive::new_zeroed();
-        let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut receive);
-        let is_taken = self.receives.take(bytes).unwrap_or(false);
-        self.receives.release();
-        is_taken.then_some(receive)
+        loop {
+            let bytes: &mut [u8; 32] = zerocopy::transmute_mut!(&mut receive);
+            let is_taken = self.receives.take(bytes).unwrap_or(false);
+            self.receives.release();
+            if !is_taken {
+                return None;
+            }
+            let flags = ReceiveFlags::from_bits_truncate(receive.flags.get());
+            if !flags.contains(ReceiveFlags::CANCELLED) {
+                return Some(receive);
+            }
+            // A call that was answered at once has no use for it.
+            let call = receive.call.get();
+            if let Some(deferred) = self.deferred.iter_mut().find(|deferred| deferred.0 == call) {
+                deferred.1 = false;
+            }
+        }
     }
 }
 

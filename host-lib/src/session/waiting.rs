@@ -83,10 +83,10 @@ impl Session {
     /// Looks again and again, at most until `end`, and sleeps as the session does. Returns whether
     /// a look has found what it looks for.
     #[inline]
-    fn look_until(
+    pub(crate) fn look_until(
         &self,
         end: Time,
-        look: impl Fn(&Self) -> Result<bool, OpError>,
+        mut look: impl FnMut(&Self) -> Result<bool, OpError>,
     ) -> Result<bool, OpError> {
         let looks = if self.waiting.borrow().is_block() { 1 } else { LOOKS };
         let mut has_begun = false;

@@ -193,7 +193,7 @@ impl Arguments {
     #[inline]
     pub fn stride(&self) -> u32 {
         let length = (StrandHeader::BYTES as u32).saturating_add(self.length());
-        length.checked_next_multiple_of(8).unwrap_or(u32::MAX & !7)
+        length.checked_next_multiple_of(8).unwrap_or(!7)
     }
 
     /// Length of the reply in bytes: what its landing place must have.

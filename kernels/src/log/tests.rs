@@ -617,7 +617,7 @@ fn an_append_that_reserved_nothing_is_not_executed() {
     let invocation = Invocation { payload_length: 5, ..op(KernelId::APPEND, &arguments) };
     let slot = bench.start(&rkey, &invocation).unwrap();
     bench.executor.payload(slot, 0, b"apple", &mut bench.memory).unwrap();
-    let mut round = |bench: &mut Bench| {
+    let round = |bench: &mut Bench| {
         let Bench { executor, memory, .. } = bench;
         let round = Budget { rounds: 1, cost: u64::MAX };
         executor.run(memory, Time::ZERO, round, &mut |_, _, _| panic!("it is not over"));

@@ -84,6 +84,8 @@ pub(super) struct Core<K: KernelSet> {
     /// The same for those that have sent something in this pass; empty between passes.
     pub(super) blocked_served: Vec<u16>,
     pub(super) target: TargetTable,
+    /// In which turn calls were last cancelled by their callers, and how many were.
+    pub(super) cancels: (Time, u32),
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,
     pub(super) answers: VecDeque<Answered>,

@@ -94,6 +94,8 @@ counters! {
     completion_ns: Total "ns",
     /// Ops of local sessions that ended by their deadline.
     expired: Total "ops",
+    /// Ops of local sessions that their applications cancelled.
+    cancelled: Total "ops",
     /// Ops of local sessions that failed because their flow ended.
     lost: Total "ops",
     /// Request frames sent (op frames; an op whose payload needs several packets sends several).
@@ -122,6 +124,10 @@ counters! {
     answers: Total "calls",
     /// Answers to calls that had already ended.
     late_answers: Total "calls",
+    /// Calls in hand that their callers cancelled.
+    calls_cancelled: Total "calls",
+    /// Words of that for which a serving session's ring had no room.
+    notices_dropped: Total "notices",
     /// Frames that could not be understood in packets that were whole.
     malformed_frames: Total "frames",
     /// Packets left unacknowledged for want of room; they come again.

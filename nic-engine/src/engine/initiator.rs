@@ -78,8 +78,14 @@ impl<K: KernelSet> Core<K> {
             room -= 1;
             counters.commands += 1;
             session.out += 1;
-            if let Err(status) = self.begin(slot, place) {
+            let is_cancel = command.kernel() == KernelId::CANCEL;
+            let begun = if is_cancel { self.cancel(slot, place) } else { self.begin(slot, place) };
+            if let Err(status) = begun {
                 self.refuse_command(slot, place, status);
+            }
+            if is_cancel {
+                // It looks through all ops, so there is one in a turn.
+                break;
             }
         }
         if let Some(session) = &mut self.sessions[usize::from(slot)] {
@@ -99,7 +105,7 @@ impl<K: KernelSet> Core<K> {
 
     /// Makes an op of the command at `place`, every field of which may be anything.
     #[inline]
-    fn begin(&mut self, session_slot: u16, place: u16) -> Result<(), Status> {
+    pub(super) fn begin(&mut self, session_slot: u16, place: u16) -> Result<(), Status> {
         if self.refuses_ops() {
             return Err(Status::Draining);
         }
@@ -322,7 +328,7 @@ impl<K: KernelSet> Core<K> {
     }
 
     /// Posts the completion of an op that has already left, whose credit the target still holds.
-    fn abandon(&mut self, slot: u16, ending: Ending) {
+    pub(super) fn abandon(&mut self, slot: u16, ending: Ending) {
         let op = self.ops.get(slot);
         op.state = OpState::Abandoned;
         let (link, session, token) = (op.link, op.session, op.token);
@@ -337,7 +343,14 @@ impl<K: KernelSet> Core<K> {
 
     /// Stages a completion for a session.
     #[inline]
-    fn post(&mut self, session: u16, token: u64, started: Time, issued: Time, ending: Ending) {
+    pub(super) fn post(
+        &mut self,
+        session: u16,
+        token: u64,
+        started: Time,
+        issued: Time,
+        ending: Ending,
+    ) {
         let slot = usize::from(session);
         let Some(session) = &mut self.sessions[slot] else { return };
         if !session.dirty {

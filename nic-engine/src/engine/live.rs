@@ -280,6 +280,7 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::SKETCH_WRITE => "SKETCH_WRITE",
         KernelId::APPEND => "APPEND",
         KernelId::FETCH => "FETCH",
+        KernelId::CANCEL => "CANCEL",
         KernelId(number) => return serializer.collect_str(&format_args!("kernel {number:#x}")),
     };
     serializer.serialize_str(name)

@@ -5,6 +5,7 @@
 //! receive and one transmit and a write to the doorbell of an application found asleep; it neither
 //! allocates nor locks nor logs, and is told the time.
 
+mod cancel;
 mod config;
 mod control;
 mod core;
@@ -136,6 +137,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked: Vec::with_capacity(usize::from(config.flows)),
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
+            cancels: (now, 0),
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
             answers: VecDeque::with_capacity(64),

@@ -6,9 +6,9 @@
 use nic_shm::{Consumer, Producer, RacyMem, RingError, RingLayout};
 use nic_wire::Time;
 use nic_wire::session::{
-    BadGeometry, COMMAND_ARGUMENT_BYTES_MAX, Command, Completion, Geometry, Receive,
+    BadGeometry, COMMAND_ARGUMENT_BYTES_MAX, Command, Completion, Geometry, Receive, ReceiveFlags,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::live::LiveSession;
 use super::remotes::Remotes;
@@ -221,6 +221,18 @@ impl Session {
         self.lent[buffer as usize] = true;
         self.dirty = true;
         Some(buffer)
+    }
+
+    /// Stages word that the caller of a call does not wait any more. False if there is no room.
+    pub(super) fn tell_cancelled(&mut self, call: u32) -> bool {
+        let mut receive = Receive::new_zeroed();
+        receive.call = call.into();
+        receive.flags = ReceiveFlags::CANCELLED.bits().into();
+        let bytes: &[u8; RECEIVE_BYTES] = zerocopy::transmute_ref!(&receive);
+        let staged = self.receives.stage(bytes);
+        self.violated |= staged.is_err();
+        self.dirty = true;
+        staged == Ok(true)
     }
 
     /// Copies a part of the answer that lies in a receive buffer.

@@ -1,6 +1,7 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
+mod cancel;
 mod execute;
 mod fences;
 mod grants;
@@ -277,6 +278,9 @@ impl<K: KernelSet> Core<K> {
         let deadline = self.now + left;
         if frame.kernel() == KernelId::CALL {
             return self.deliver(index, frame, deadline);
+        }
+        if frame.kernel() == KernelId::CANCEL {
+            return self.cancel_call(index, frame);
         }
         let grant = match self.memory.admit(frame.rkey()) {
             Ok(grant) => grant,

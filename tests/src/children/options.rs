@@ -28,6 +28,8 @@ pub enum Role {
     Meddler(ApplicationOptions),
     /// Runs random ops while others die.
     Load(LoadOptions),
+    /// Receives messages, or sends them.
+    Messages(MessagesOptions),
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
             Role::Forker(_) => "forking application",
             Role::Meddler(_) => "meddling application",
             Role::Load(_) => "load",
+            Role::Messages(_) => "messenger",
         }
     }
 }
@@ -206,4 +209,22 @@ pub struct RacerOptions {
     pub core: Option<usize>,
     /// What it owns.
     pub structure: Structure,
+}
+
+/// The engine of an application that receives or sends messages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MessagesEngine {
+    /// The daemon at this socket.
+    Daemon(PathBuf),
+    /// Its own, on a ring that is joined with whoever listens at this socket.
+    Ring(PathBuf),
+}
+
+/// An application that receives messages, or sends them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MessagesOptions {
+    /// Its engine.
+    pub engine: MessagesEngine,
+    /// The ticket of a receiver to whom it sends; without one it receives.
+    pub receiver: Option<String>,
 }

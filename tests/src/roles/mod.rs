@@ -7,6 +7,7 @@ mod forker;
 mod initiator;
 mod load;
 mod meddler;
+mod messages;
 mod racer;
 mod target;
 mod writer;
@@ -42,6 +43,7 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Forker(options) => forker::run(&options),
         Role::Meddler(options) => meddler::run(&options),
         Role::Load(options) => load::run(options),
+        Role::Messages(options) => messages::run(options),
     }
 }
 

@@ -13,6 +13,7 @@ mod deaths;
 mod draining;
 mod handles;
 mod meddling;
+mod messages;
 mod quotas;
 mod refusals;
 mod waiting;

@@ -36,6 +36,7 @@ impl<K: KernelSet> Core<K> {
             length: 0.into(),
             answer_capacity: frame.reply_capacity().into(),
             service: service.into(),
+            flags: 0.into(),
             reserved: Default::default(),
             budget_us: (deadline.since(self.now).as_us() as u32).into(),
             reserved_too: 0.into(),
@@ -102,7 +103,7 @@ impl<K: KernelSet> Core<K> {
         self.finish_call_without_answer(index, Status::Expired);
     }
 
-    fn finish_call_without_answer(&mut self, index: u32, status: Status) {
+    pub(super) fn finish_call_without_answer(&mut self, index: u32, status: Status) {
         self.target.calls.lift(index);
         self.target.ops[index as usize].source = Source::Nothing;
         self.finish_now(index, status, Fate::Unknown, 0);

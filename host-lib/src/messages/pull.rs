@@ -1,0 +1,152 @@
+//! Messages that are read out of their sender's memory, piece by piece.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use nic_wire::{Status, Time};
+
+use super::incoming::{Incoming, Stage};
+use super::order::Order;
+use crate::error::OpError;
+use crate::ops::Read;
+use crate::remote::RemoteRegion;
+use crate::session::{Session, Token};
+
+/// The length of a piece in bytes: long enough that a piece costs little beside its bytes, short
+/// enough that it is still in the cache when it is copied to its buffer.
+const PIECE_BYTES: u32 = 128 << 10;
+/// Pieces that are out at once, of all messages together.
+const PIECES_OUT: usize = 16;
+/// The stream of pieces that no message waits for.
+const NOBODY: u16 = u16::MAX;
+
+/// A message being read.
+pub(super) struct Pull {
+    way: RemoteRegion,
+    address: u64,
+    length: u64,
+    buffer: Vec<u8>,
+    /// How much of it has been asked for.
+    asked: u64,
+    landed: u64,
+}
+
+impl Pull {
+    pub(super) fn new(way: RemoteRegion, address: u64, length: u64, buffer: Vec<u8>) -> Pull {
+        Pull { way, address, length, buffer, asked: 0, landed: 0 }
+    }
+
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
+/// A piece that was asked for.
+struct Piece {
+    token: Token,
+    stream: u16,
+    sequence: u32,
+    at: u64,
+}
+
+/// All that is being read.
+pub(super) struct Pulls {
+    piece_bytes: u32,
+    out: Vec<Piece>,
+    /// Messages with something still to be asked for, in turn.
+    waiting: VecDeque<(u16, u32)>,
+}
+
+impl Pulls {
+    /// Pieces have at most `piece_bytes_max` bytes.
+    pub(super) fn new(piece_bytes_max: u32) -> Self {
+        Pulls {
+            piece_bytes: PIECE_BYTES.min(piece_bytes_max),
+            out: Vec::with_capacity(PIECES_OUT),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// A message is to be read.
+    pub(super) fn begin(&mut self, stream: u16, sequence: u32) {
+        self.waiting.push_back((stream, sequence));
+    }
+
+    /// Copies the pieces that have come to their buffers. `fail` is told of messages that cannot be
+    /// read.
+    pub(super) fn harvest(
+        &mut self,
+        session: &Session,
+        streams: &mut [Order<Incoming>],
+        mut fail: impl FnMut(&mut Incoming, Status),
+    ) {
+        let mut next = 0;
+        while let Some(piece) = self.out.get(next) {
+            let Some(result) = session.take_over::<Read>(piece.token) else {
+                next += 1;
+                continue;
+            };
+            let Piece { stream, sequence, at, .. } = self.out.swap_remove(next);
+            // A message that has ended meanwhile has no use for it.
+            let Some(message) = find(streams, stream, sequence) else { continue };
+            let Stage::Pulling(pull) = &mut message.stage else { continue };
+            match result {
+                Ok(bytes) => {
+                    let at = at as usize;
+                    pull.buffer[at..at + bytes.len()].copy_from_slice(&bytes);
+                    pull.landed += bytes.len() as u64;
+                    if pull.landed == pull.length {
+                        message.stage = Stage::Whole(std::mem::take(&mut pull.buffer));
+                    }
+                }
+                Err(OpError::Failed { status, .. }) => fail(message, status),
+                Err(_) => fail(message, Status::BadArguments),
+            }
+        }
+    }
+
+    /// Asks for more pieces, of all messages in turn.
+    pub(super) fn issue(
+        &mut self,
+        session: &Session,
+        now: Time,
+        streams: &mut [Order<Incoming>],
+    ) -> Result<(), OpError> {
+        while self.out.len() < PIECES_OUT {
+            let Some((stream, sequence)) = self.waiting.pop_front() else { break };
+            let Some(message) = find(streams, stream, sequence) else { continue };
+            let left = Duration::from_nanos(message.deadline.since(now).as_ns());
+            let Stage::Pulling(pull) = &mut message.stage else { continue };
+            let (at, bytes) = (pull.asked, (pull.length - pull.asked).min(self.piece_bytes.into()));
+            let from = pull.address.saturating_add(at);
+            let read = pull.way.read(from..from.saturating_add(bytes)).deadline(left);
+            let Some(token) = session.start(&read, false)? else {
+                // The session is full: its other ops make room.
+                self.waiting.push_front((stream, sequence));
+                break;
+            };
+            pull.asked += bytes;
+            self.out.push(Piece { token, stream, sequence, at });
+            if pull.asked < pull.length {
+                self.waiting.push_back((stream, sequence));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody wants what is being read any more; what still comes is dropped.
+    pub(super) fn forget(&mut self) {
+        self.waiting.clear();
+        self.out.iter_mut().for_each(|piece| piece.stream = NOBODY);
+    }
+
+    /// Gives up all that is being read.
+    pub(super) fn give_up(&mut self, session: &Session) {
+        self.waiting.clear();
+        self.out.drain(..).for_each(|piece| session.give_up(piece.token));
+    }
+}
+
+fn find(streams: &mut [Order<Incoming>], stream: u16, sequence: u32) -> Option<&mut Incoming> {
+    streams.get_mut(usize::from(stream))?.get(sequence)
+}

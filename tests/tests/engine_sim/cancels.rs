@@ -1,0 +1,126 @@
+//! Ops that are cancelled: they end at once and for good, and who serves a call hears of it.
+
+use nic_engine::engine::Work;
+use nic_ports::Chance;
+use nic_tests::{AppSession, Ask, Done, World};
+use nic_wire::session::{Geometry, ReceiveFlags};
+use nic_wire::{Fate, KernelId, Span, Status};
+
+use crate::{Pair, session_of, under_seeds};
+
+const SERVICE: u16 = 41;
+
+fn served(world: World) -> (Pair, AppSession) {
+    let mut pair = Pair::new(world, 4096, session_of(16, 8192));
+    let geometry =
+        Geometry { receive_buffers: 4, receive_buffer_bytes: 2048, ..session_of(8, 4096) };
+    let server = pair.world.open_session(pair.target, pair.owner, geometry);
+    let work = Work::Serve { client: pair.owner, session: server.id, service: SERVICE };
+    pair.world.released(pair.target, work);
+    (pair, server)
+}
+
+impl Pair {
+    fn cancel(&mut self, token: u64) -> u64 {
+        let cancel = Ask::kernel(self.remote, KernelId::CANCEL, &token.to_le_bytes(), 0);
+        self.session.submit(&cancel)
+    }
+
+    /// Waits until so many ops are over.
+    fn over(&mut self, count: usize) -> Vec<Done> {
+        let mut over = Vec::new();
+        let Pair { world, session, .. } = self;
+        world.run_until("the ops are over", Span::from_ms(500), |_| {
+            over.extend(session.poll());
+            over.len() >= count
+        });
+        assert_eq!(over.len(), count, "each op ends once");
+        over
+    }
+}
+
+fn end_of(over: &[Done], token: u64) -> (Status, Fate) {
+    over.iter().find(|done| done.token == token).unwrap().ended()
+}
+
+#[test]
+fn a_call_in_hand_ends_and_its_server_is_told() {
+    under_seeds(300..303, |seed| {
+        let (mut pair, mut server) = served(World::lossy(seed, Chance::percent(5)));
+        for round in 1..=20 {
+            let kept = pair.session.submit(&Ask::call(pair.remote, SERVICE, b"kept", 64));
+            let first = pair.world.next_call(&mut server);
+            let given_up = pair.session.submit(&Ask::call(pair.remote, SERVICE, b"not", 64));
+            let second = pair.world.next_call(&mut server);
+            let cancel = pair.cancel(given_up);
+            let over = pair.over(2);
+            assert_eq!(end_of(&over, given_up), (Status::Cancelled, Fate::Unknown));
+            assert_eq!(end_of(&over, cancel), (Status::Ok, Fate::Executed));
+            let told = pair.world.next_call(&mut server);
+            assert_eq!(told.slot.flags.get(), ReceiveFlags::CANCELLED.bits());
+            assert_eq!(told.slot.call, second.slot.call, "of that call, not of the other");
+            server.answer(&second, Status::Ok, b"too late");
+            server.answer(&first, Status::Ok, b"in time");
+            assert_eq!(end_of(&pair.over(1), kept), (Status::Ok, Fate::Executed));
+            pair.world.run_until_idle();
+            let target = pair.world.counters(pair.target);
+            assert_eq!((target.calls_cancelled, target.late_answers), (round, round));
+            assert_eq!((target.ops_in, target.notices_dropped, target.bad_commands), (0, 0, 0));
+            assert_eq!(pair.world.counters(pair.initiator).ops_out, 0, "no credit is lost");
+        }
+    });
+}
+
+#[test]
+fn an_op_that_has_not_left_never_leaves() {
+    let (mut pair, mut server) = served(World::new(310));
+    let call = pair.session.submit(&Ask::call(pair.remote, SERVICE, b"", 64));
+    let cancel = pair.cancel(call);
+    let over = pair.over(2);
+    assert_eq!(end_of(&over, call), (Status::Cancelled, Fate::NotExecuted));
+    assert_eq!(end_of(&over, cancel), (Status::Ok, Fate::Executed));
+    pair.world.run_until_idle();
+    assert!(server.calls().is_empty());
+    let initiator = pair.world.counters(pair.initiator);
+    assert_eq!((initiator.requests_sent, initiator.cancelled), (0, 1));
+}
+
+#[test]
+fn ops_that_are_out_end_and_what_comes_late_touches_nothing() {
+    let (mut pair, _server) = served(World::new(311));
+    pair.memory.write(0, &[7; 512]).unwrap();
+    pair.world.pause(pair.target);
+    let read = pair.session.submit(&Ask::read(pair.remote, 0, 512));
+    let add = pair.session.submit(&Ask::fetch_add(pair.remote, 1024, 1));
+    pair.world.run_for(Span::from_us(50));
+    for (token, fate) in [(read, Fate::NotExecuted), (add, Fate::Unknown)] {
+        let cancel = pair.cancel(token);
+        let over = pair.over(2);
+        assert_eq!(end_of(&over, token), (Status::Cancelled, fate));
+        assert_eq!(end_of(&over, cancel), (Status::Ok, Fate::Executed));
+    }
+    let before = pair.session.landing_place(read);
+    pair.world.resume(pair.target);
+    pair.world.run_until_idle();
+    assert_eq!(pair.session.landing_place(read), before);
+    assert!(before != [7; 512]);
+    assert!(pair.session.poll().is_empty(), "nothing ends twice");
+    assert_eq!(pair.world.counters(pair.initiator).ops_out, 0);
+    assert_eq!(pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 1024, 0)).word(), 1);
+}
+
+#[test]
+fn cancelling_what_is_over_or_never_was_changes_nothing() {
+    let (mut pair, _server) = served(World::new(312));
+    let read = pair.session.submit(&Ask::read(pair.remote, 0, 8));
+    assert!(pair.over(1)[0].is_ok());
+    for token in [read, 12345, u64::MAX] {
+        let cancel = pair.cancel(token);
+        assert_eq!(end_of(&pair.over(1), cancel), (Status::Ok, Fate::Executed));
+    }
+    let senseless = Ask::kernel(pair.remote, KernelId::CANCEL, &[1, 2, 3], 0);
+    let done = pair.world.run(&mut pair.session, &senseless);
+    assert_eq!(done.ended(), (Status::BadCommand, Fate::NotExecuted));
+    let counters = pair.world.counters(pair.initiator);
+    assert_eq!((counters.cancelled, counters.requests_sent), (0, 1));
+}
