@@ -41,6 +41,11 @@ interop_tests() {
         tee --append "$scratch/root-tests.log"
 }
 
+# Every kernel over a port that goes round the kernel.
+kernels_over_xdp() {
+    as_root 15m env NIC_TEST_PORT=xdp cargo test -p nic-tests --features dpdk --test kernels
+}
+
 # Each kind of port once through, beside its own plainest calls: all of them open, and every value is
 # right. Times are not looked at, and a machine that moves may spoil any of them.
 ports_bench() {

@@ -11,8 +11,8 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{Bench, op};
 use crate::{
-    ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, log, sketch_write,
-    traverse,
+    ARGUMENT_BYTES_MAX, Access, Builtin, Invocation, KernelSet, consistent_read, log,
+    partition_write, sketch_write, traverse,
 };
 
 const SENTINEL: u8 = 0xa5;
@@ -42,6 +42,28 @@ impl Regions {
         let tail = [head + watermark + number(3) % 256];
         for (place, word) in words.iter().chain(&tail).enumerate() {
             self.0[0].write(place as u64 * 8, &word.to_le_bytes()).unwrap();
+        }
+    }
+
+    /// Makes what lies at the start of the first region look like a header of partitions, which may
+    /// promise more than there is.
+    fn lay_partitions(&self, numbers: &[u8]) {
+        let number = |place: usize| numbers.get(place).copied().unwrap_or(2);
+        let mut header = [0; 64];
+        header[..8].copy_from_slice(&partition_write::MAGIC.to_le_bytes());
+        header[8] = number(0);
+        header[15] = number(1) / 254;
+        header[16] = 8 << (number(2) % 3);
+        header[18] = number(3) % 2 * 8;
+        (header[20], header[21]) = (number(4) % 4, number(5) % 2);
+        header[22] = if header[21] == 0 { number(6) % 8 } else { 0 };
+        self.0[0].write(0, &header).unwrap();
+        // Counters from there on, small or as they are.
+        for place in (64..128).step_by(16) {
+            let count = number(place);
+            if count < 128 {
+                self.0[0].write(place as u64, &u64::from(count).to_le_bytes()).unwrap();
+            }
         }
     }
 
@@ -100,6 +122,12 @@ fn plausible(arguments: &mut [u8], kernel: KernelId, tame: bool) {
         arguments[16..18].fill(0xff);
         arguments[18] &= 15;
         arguments[19..].fill(0);
+    }
+    if kernel == KernelId::PARTITION_WRITE {
+        arguments[0] = 0;
+        arguments[1] &= 1;
+        arguments[8..16].fill(0);
+        arguments[10] = arguments[1] & 3;
     }
     if kernel == KernelId::CONSISTENT_READ {
         // All within an object of up to 1023 bytes.
@@ -225,7 +253,7 @@ fn no_input_breaks_a_kernel() {
         |(kernel, tame, arguments, length, contents, payload, room, allowed)| {
             let kernel = Builtin::IDS[usize::from(*kernel) % Builtin::IDS.len()];
             let right = match kernel {
-                KernelId::READ | KernelId::WRITE => 16,
+                KernelId::READ | KernelId::WRITE | KernelId::PARTITION_WRITE => 16,
                 KernelId::FETCH_ADD
                 | KernelId::CHAIN_READ
                 | KernelId::FETCH
@@ -248,6 +276,9 @@ fn no_input_breaks_a_kernel() {
             }
             if *tame && matches!(kernel, KernelId::APPEND | KernelId::FETCH) {
                 regions.lay_log(contents);
+            }
+            if *tame && kernel == KernelId::PARTITION_WRITE {
+                regions.lay_partitions(contents);
             }
             if kernel == KernelId::CHAIN_READ || kernel == KernelId::CHAIN_APPEND {
                 regions.make_links();
@@ -286,6 +317,7 @@ fn run(bench: &mut Bench, rkey: &Rkey, invocation: &Invocation<'_>, payload: &[u
             invocation.kernel,
             KernelId::WRITE
                 | KernelId::SKETCH_WRITE
+                | KernelId::PARTITION_WRITE
                 | KernelId::CHAIN_APPEND
                 | KernelId::PRISM
                 | KernelId::APPEND

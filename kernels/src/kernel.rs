@@ -159,6 +159,8 @@ pub enum Event<'a> {
     Written,
     /// The whole payload is with the executor: [`Step::HoldPayload`].
     Held,
+    /// [`Kernel::arrange`] has seen the block that [`Step::Arrange`] named.
+    Arranged,
     /// The word that [`Step::Await`] named, as it is now. It is what it was if the time is over.
     Woken(u64),
     /// Memory refused the last step. Only kernels hear of it that
@@ -195,6 +197,19 @@ pub enum Step {
     /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed; if the
     /// export allows no writes, as [`Status::Denied`].
     HoldPayload,
+    /// Show [`Kernel::arrange`] a block of the payload that is held: [`Event::Arranged`].
+    Arrange {
+        /// Where the block begins in the payload: a multiple of
+        /// [`FETCH_BYTES_MAX`](crate::FETCH_BYTES_MAX), which is its length but at the end.
+        offset: u32,
+    },
+    /// Store a part of one block of the payload that is held, in no order: [`Event::Written`].
+    StoreHeld {
+        /// Where the part begins in the payload.
+        offset: u32,
+        /// Where it goes; as long as the part.
+        at: Extent,
+    },
     /// Store up to four words, in no order: the first of [`Kernel::words`], as many as the extent
     /// is long, which is 8, 16, 24 or 32 bytes: [`Event::Written`].
     StoreWords(Extent),
@@ -381,6 +396,13 @@ pub trait Kernel: Sized {
     fn tap(&mut self, offset: u32, part: &[u8], private: &mut [u8]) -> Result<(), BadArguments> {
         let _ = (offset, part, private);
         Ok(())
+    }
+
+    /// Looks at a block of the payload that is held, after [`Step::Arrange`], and may change it. How
+    /// many bytes of it that took is what the op is charged with.
+    #[inline]
+    fn arrange(&mut self, block: &mut [u8]) -> u32 {
+        block.len() as u32
     }
 
     /// What [`Step::StoreWords`] stores. It is asked for apart, because every kernel would pay for

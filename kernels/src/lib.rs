@@ -10,6 +10,7 @@
 //! | [`mapped`] | [`Memory`] over regions that are mapped into this process |
 //! | [`dma`] | the same behind a simulated DMA engine: latency, a bounded queue, failures |
 //! | [`read`], [`mod@write`], [`compare_swap`], [`fetch_add`] | the plain one-sided ops |
+//! | [`partition_write`] | records are distributed over partitions by their keys (StRoM's shuffle) |
 //! | [`sketch_write`] | values are stored and the different ones counted (HyperLogLog) |
 //! | [`scan_and_read`] | CliqueMap's lookup: scan a bucket, read the entry that it points to |
 //! | [`append`], [`fetch`] | records at the end of a log, and from a position on |
@@ -83,6 +84,7 @@ pub mod fetch_add;
 pub mod indirect_read;
 pub mod log;
 pub mod mapped;
+pub mod partition_write;
 pub mod prism;
 pub mod read;
 pub mod scan;

@@ -151,6 +151,8 @@ crate::kernel_set! {
         Scan(crate::scan::Scan),
         /// Store values and count the different ones.
         SketchWrite(crate::sketch_write::SketchWrite),
+        /// Distribute records over partitions by their keys.
+        PartitionWrite(crate::partition_write::PartitionWrite),
         /// Append a record to a log.
         Append(crate::append::Append),
         /// Read records of a log.

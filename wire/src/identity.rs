@@ -105,6 +105,8 @@ impl KernelId {
     pub const TRAVERSE: KernelId = KernelId(8);
     /// Read an object whose checksum fits (StRoM).
     pub const CONSISTENT_READ: KernelId = KernelId(9);
+    /// Distribute records over partitions by their keys (StRoM's shuffle).
+    pub const PARTITION_WRITE: KernelId = KernelId(10);
     /// Store values and count the different ones (StRoM's HyperLogLog).
     pub const SKETCH_WRITE: KernelId = KernelId(11);
     /// Walk a version chain to its latest entry and read it (Clover).

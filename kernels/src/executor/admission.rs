@@ -172,7 +172,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             State::PayloadPlaced
             | State::PayloadHeld
-            | State::WordsStored
+            | State::Stored
+            | State::Arranging { .. }
             | State::Peeking { .. }
             | State::Refused(_)
             | State::Free

@@ -246,7 +246,13 @@ impl<P: Copy> Op<P> {
         let event = match op.state {
             State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
             State::PayloadHeld => Event::Held,
-            State::WordsStored => Event::Written,
+            State::Stored => Event::Written,
+            State::Arranging { offset } => {
+                if !op.arrange(kernel, &mut turn, offset) {
+                    return op.finish(Status::Unsupported, true);
+                }
+                Event::Arranged
+            }
             State::Peeking { offset, length } => {
                 *turn.cost += 1;
                 let Some(bytes) = op.peek(&mut turn, offset, length, scratch) else {

@@ -249,8 +249,44 @@ impl<P: Copy> Op<P> {
         else {
             return self.finish(Status::Unsupported, false);
         };
-        *turn.cost += 1;
-        let memory = &mut *turn.memory;
+        self.store_now(kernel, at, bytes, &mut *turn.memory, &mut *turn.cost)
+    }
+
+    /// Stores a part of what is held.
+    #[cold]
+    pub(super) fn store_held<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        offset: u32,
+        at: Extent,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let Turn { memory, facilities, cost, .. } = turn;
+        let end = offset.checked_add(at.length).filter(|end| *end <= self.payload.length);
+        if self.marks & HOLDS == 0 || end.is_none() || at.length == 0 {
+            return self.finish(Status::Unsupported, false);
+        }
+        let block = facilities.held.at(&mut self.payload.held, offset);
+        let Some(part) = block.get(..at.length as usize) else {
+            return self.finish(Status::Unsupported, false);
+        };
+        let after = self.store_now(kernel, at, part, *memory, cost);
+        if matches!(self.state, State::Stored) {
+            self.payload.placed = self.payload.placed.saturating_add(at.length);
+        }
+        after
+    }
+
+    /// Stores a few bytes at once.
+    fn store_now<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        at: Extent,
+        bytes: &[u8],
+        memory: &mut M,
+        cost: &mut u64,
+    ) -> After {
+        *cost += 1 + (bytes.len() >> 6) as u64;
         let stored = memory.submit(self.grant(), &Request::Payload(at)).and_then(|pending| {
             let placed = memory.place(&pending, 0, bytes);
             memory.abandon(&pending);
@@ -261,8 +297,39 @@ impl<P: Copy> Op<P> {
         }
         self.changed = true;
         self.target = at;
-        self.state = State::WordsStored;
+        self.state = State::Stored;
         After::Queue
+    }
+
+    /// Shows the kernel a block of what is held. Whether there is one.
+    pub(super) fn arrange<K: KernelSet, M>(
+        &mut self,
+        kernel: &mut Option<K>,
+        turn: &mut Turn<'_, M>,
+        offset: u32,
+    ) -> bool {
+        let is_there = self.marks & HOLDS != 0
+            && offset < self.payload.length
+            && offset.is_multiple_of(BLOCK as u32);
+        let Some(kernel) = kernel.as_mut().filter(|_| is_there) else { return false };
+        let block = turn.facilities.held.at(&mut self.payload.held, offset);
+        let count = block.len().min((self.payload.length - offset) as usize);
+        let seen = kernel.visit(Arrange { block: &mut block[..count] });
+        *turn.cost += 1 + u64::from(seen >> 6);
+        true
+    }
+}
+
+/// Shows a kernel a block of its payload.
+struct Arrange<'a> {
+    block: &'a mut [u8],
+}
+
+impl Visit for Arrange<'_> {
+    type Output = u32;
+
+    fn visit<K: Kernel>(self, kernel: &mut K) -> u32 {
+        kernel.arrange(self.block)
     }
 }
 

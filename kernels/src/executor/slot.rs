@@ -46,8 +46,10 @@ pub(super) enum State<P> {
     Placing(P),
     /// In the queue; looks at the memory that it has for itself.
     Peeking { offset: u32, length: u32 },
-    /// In the queue; words were stored at once.
-    WordsStored,
+    /// In the queue; shows its kernel a block of the payload that is held.
+    Arranging { offset: u32 },
+    /// In the queue; words or a part of what is held were stored at once.
+    Stored,
     /// In the queue; the word that the op waits for is read.
     Looking(P),
     /// Parked; waits for a word to change.

@@ -189,6 +189,11 @@ impl<P: Copy> Op<P> {
                 self.state = State::Peeking { offset, length };
                 After::Queue
             }
+            Step::Arrange { offset } => {
+                self.state = State::Arranging { offset };
+                After::Queue
+            }
+            Step::StoreHeld { offset, at } => self.store_held(kernel, offset, at, &mut turn.lent()),
             Step::StoreWords(at) => self.store_words(kernel, at, &mut turn.lent()),
             Step::Await { word, unlike, at_most } => {
                 self.await_word(word, unlike, at_most, &mut turn.lent())

@@ -276,6 +276,7 @@ fn kernel_name<S: Serializer>(kernel: &u16, serializer: S) -> Result<S::Ok, S::E
         KernelId::CHAIN_APPEND => "CHAIN_APPEND",
         KernelId::PRISM => "PRISM",
         KernelId::SCAN => "SCAN",
+        KernelId::PARTITION_WRITE => "PARTITION_WRITE",
         KernelId::SKETCH_WRITE => "SKETCH_WRITE",
         KernelId::APPEND => "APPEND",
         KernelId::FETCH => "FETCH",

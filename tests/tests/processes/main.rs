@@ -12,7 +12,6 @@ mod control;
 mod deaths;
 mod draining;
 mod handles;
-mod kernels;
 mod meddling;
 mod quotas;
 mod refusals;

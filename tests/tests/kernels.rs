@@ -1,24 +1,38 @@
 //! Kernels between real processes: an application's structures, walked by the engine beside them for
 //! an application on another engine.
+//!
+//! The engines' port is udp unless `NIC_TEST_PORT` says `xdp` (as root) or `vhost` (with the feature
+//! `dpdk` and huge pages): see `nic_tests::wire`.
 
+// Helpers of tests fail like the tests themselves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use nic_engine::daemon::WaitMode;
 use nic_host::consistent_read::{self, Checksum};
+use nic_host::log::{Batch, Log};
 use nic_host::ops::{ChainAppended, ChainEnd, Traversal};
+use nic_host::partition_write::{By, Partitions, Shape};
 use nic_host::prism::{Chain, Primitive, Target};
 use nic_host::rpc::{Procedure, Services};
 use nic_host::scan::{self, Comparison, Field};
+use nic_host::sketch_write::{Sketch, estimate, sketch_bytes};
 use nic_host::version_chain::{Image, Pool};
 use nic_host::{
-    Access, HOME_REGION, Nic, OpError, Pointer, Region, RemoteRegion, Session, Status,
-    chain_append, chain_read, indirect_read, traverse,
+    Access, Appended, Endpoint, Fate, HOME_REGION, Nic, OpError, Pointer, Region, RemoteRegion,
+    Session, Status, chain_append, chain_read, indirect_read, traverse,
 };
 use nic_kernels::PointerForm;
 use nic_kernels::consistent_read::writer::seal;
 use nic_kernels::indirect_read::writer::Table;
 use nic_kernels::traverse::writer::Writer;
-use nic_tests::children::Child;
+use nic_tests::children::{self, Child};
+use nic_tests::wire::{Wire, WireKind};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
-use super::{Place, failure};
+const PROGRAM: &str = env!("CARGO_BIN_EXE_nic-tests");
 
 /// An owner on one daemon, and a session with a way to its region on another.
 struct Scene {
@@ -28,20 +42,39 @@ struct Scene {
     _export: nic_host::Export,
     session: Session,
     remote: RemoteRegion,
-    _place: Place,
+    _wire: Wire,
+    _folder: TempDir,
 }
 
 fn scene() -> Scene {
-    let place = Place::new();
-    let daemons = ["target", "initiator"].map(|name| place.daemon(name, ""));
-    let (owner, user) = (place.nic("target"), place.nic("initiator"));
+    let folder = tempfile::tempdir().unwrap();
+    let wire = Wire::new(WireKind::of_environment());
+    let ends = [0, 1].map(|end| folder.path().join(format!("{end}.sock")));
+    // One may wait for the other before it answers.
+    let mut daemons = [0, 1].map(|end| {
+        let file = folder.path().join(format!("{end}.toml"));
+        let config = wire.config(end, &ends[end], WaitMode::Adaptive);
+        wire.start(end, PROGRAM, &file, &config)
+    });
+    let [owner, user] = [0, 1].map(|end| {
+        drop(children::connect(&mut daemons[end], &ends[end]));
+        Nic::connect(Endpoint::Path(ends[end].clone())).unwrap()
+    });
     let region = owner.region(256 << 10).create().unwrap();
     let rights = Access::READ.and(Access::WRITE).and(Access::ATOMIC).and(Access::CALL);
     let export = region.export(rights).unwrap();
     let session = user.session().depth(16).open().unwrap();
     let remote = session.connect(&export.ticket()).unwrap();
-    let (_daemons, _nics, _export, _place) = (daemons, [owner, user], export, place);
-    Scene { _daemons, _nics, region, _export, session, remote, _place }
+    let (_daemons, _nics, _export) = (daemons, [owner, user], export);
+    Scene { _daemons, _nics, region, _export, session, remote, _wire: wire, _folder: folder }
+}
+
+/// How an op failed.
+fn failure<T: std::fmt::Debug>(result: Result<T, OpError>) -> (Status, Fate) {
+    match result {
+        Err(OpError::Failed { status, fate }) => (status, fate),
+        other => panic!("expected a failed op, found {other:?}"),
+    }
 }
 
 #[test]
@@ -212,4 +245,88 @@ fn typed_calls_are_answered_and_nonsense_is_not() {
         }
     };
     assert_eq!(failure(outcome).0, Status::ServiceFailed);
+}
+
+#[test]
+fn a_log_grows_and_who_is_early_is_woken() {
+    let Scene { region, session, remote, .. } = &scene();
+    Log::format(region.memory(), 0, 64 << 10).unwrap();
+    // Somebody waits for the first record; the op is parked at the target.
+    let early = remote.fetch(0, 0, 4096).wait_for_records(Duration::from_secs(20));
+    let early = session.submit(early.deadline(Duration::from_secs(30))).unwrap();
+    let mut next = 0;
+    for number in 0..100_u64 {
+        let payload = vec![number as u8; 3 * number as usize];
+        match session.run(remote.append(0, number, &payload)).unwrap() {
+            Appended::At { position, next: after } => {
+                assert_eq!(position, next, "the segment is longer than all records");
+                next = after;
+            }
+            Appended::Full { .. } => panic!("there is room"),
+        }
+    }
+    let first = session.block_on(async {
+        loop {
+            session.wait(Duration::from_secs(1)).unwrap();
+            if let Some(done) = session.poll().unwrap().find(|done| done.slot() == early.slot()) {
+                break early.take(done).unwrap();
+            }
+        }
+    });
+    let Batch::Records(mut records) = first.batch().unwrap() else { panic!("nothing is trimmed") };
+    assert_eq!(records.next().map(|record| record.tag), Some(0));
+    // All of them, in their order, a few at a time.
+    let (mut position, mut found) = (0, 0);
+    while position != next {
+        let fetched = session.run(remote.fetch(0, position, 2048)).unwrap();
+        let Batch::Records(mut records) = fetched.batch().unwrap() else { panic!("as above") };
+        for record in records.by_ref() {
+            assert_eq!(record.tag, found);
+            assert_eq!(record.payload, vec![found as u8; 3 * found as usize]);
+            found += 1;
+        }
+        position = records.next_position();
+    }
+    assert_eq!(found, 100);
+}
+
+#[test]
+fn streams_are_partitioned_and_counted_in_passing() {
+    let Scene { region, session, remote, .. } = &scene();
+    let by = By::Radix { shift: 3 };
+    let shape = Shape { bits: 4, record_bytes: 16, key_offset: 8, by, capacity: 400 };
+    let partitions = Partitions::format(region.memory(), 0, shape).unwrap();
+    let records: Vec<u8> =
+        (0..6000_u64).flat_map(|key| [!key, key]).flat_map(u64::to_le_bytes).collect();
+    let answer = session.run(remote.partition_write(0, &records)).unwrap();
+    assert_eq!((answer.done() as usize, answer.records()), (records.len(), 6000));
+    for partition in 0..16 {
+        let whole = partitions.counters(partition).whole().unwrap();
+        assert!((368..=376).contains(&whole), "{whole} of 6000 in one of 16");
+        let mut found = vec![0; whole as usize * 16];
+        partitions.read(partition, 0, &mut found).unwrap();
+        for record in found.as_chunks::<16>().0 {
+            let (words, _) = record.as_chunks::<8>();
+            let [value, key] = [words[0], words[1]].map(u64::from_le_bytes);
+            assert_eq!((value, (key >> 3 & 15) as u16), (!key, partition));
+        }
+    }
+    // There is no room for as many again: what is said to be written is.
+    let answer = session.run(remote.partition_write(0, &records)).unwrap();
+    assert!((answer.done() as usize) < records.len(), "{answer:?}");
+    let counts = (0..16).map(|partition| partitions.counters(partition).whole().unwrap());
+    assert_eq!(counts.sum::<u64>(), 6000 + answer.records());
+
+    let (values, at) = (200 << 10, 180 << 10);
+    let sketch = Sketch::format(region.memory(), at, 10).unwrap();
+    let stream: Vec<u8> = (0..6000_u64).flat_map(|n| (n % 2000).to_le_bytes()).collect();
+    assert!(session.run(remote.sketch_write(values, at, 10, &stream)).unwrap() > 500);
+    let seen = sketch.estimate().unwrap();
+    assert!((1800.0..2200.0).contains(&seen), "{seen}");
+    let read = session.run(remote.read(at..at + sketch_bytes(10))).unwrap();
+    assert_eq!(estimate(&read), Ok(seen));
+    let stored = session.run(remote.read(values..values + stream.len() as u64)).unwrap();
+    assert!(stored[..] == stream[..]);
+    let other = remote.sketch_write(values, at, 11, &stream);
+    assert_eq!(failure(session.run(other)), (Status::BadArguments, Fate::Unknown));
 }
