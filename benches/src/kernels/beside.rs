@@ -1,8 +1,9 @@
 //! READs while somebody else's long walk is under way.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nic_host::ops::{Traversal, Traverse};
 use nic_host::traverse::{Arguments, Predicate, Value};
 use nic_host::{Nic, Pending, RemoteRegion, Session, SubmitError, Wait};
@@ -25,7 +26,7 @@ type Walk<'s> = (Pending<'s, Traverse>, u64);
 impl Walker {
     pub(super) fn open(nic: &Nic, ready: &Ready) -> Result<Walker> {
         let session = nic.session().depth(16).wait(Wait::Spin).open()?;
-        let [region, _] = ready.tickets()?;
+        let [region, ..] = ready.tickets()?;
         let region = session.connect(&region)?;
         Ok(Walker { session, region })
     }
@@ -48,30 +49,31 @@ impl Walker {
         }
     }
 
-    /// Measures something while a walk is under way all the time; `read` does one op of it. Stops
-    /// when `read` says so, and tells how many walks there were.
-    pub(super) fn beside(
+    /// Does something else while a walk is under way all the time: `other` turns the engine, and
+    /// then asks the given one whether another walk has to begin.
+    pub(super) fn beside<T>(
         &self,
         client: &Client,
-        mut read: impl FnMut() -> Result<bool>,
-    ) -> Result<u64> {
-        let (mut walk, mut walks) = (self.begin(client)?, 0);
-        let mut goes_on = true;
-        while goes_on {
-            goes_on = read()?;
-            let Some(done) = self.session.poll()?.next() else { continue };
-            self.judge(client, walk.0.take(done)?, walk.1);
-            walks += 1;
-            walk = self.begin(client)?;
-        }
-        loop {
-            if let Some(done) = self.session.poll()?.next() {
-                self.judge(client, walk.0.take(done)?, walk.1);
-                break;
+        other: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<T>,
+    ) -> Result<T> {
+        let (walk, walks) = (Cell::new(Some(self.begin(client)?)), Cell::new(0));
+        let tend = |goes_on: bool| {
+            let Some(done) = self.session.poll()?.next() else { return Ok(()) };
+            let (pending, element) = walk.take().context("one walk is out at a time")?;
+            self.judge(client, pending.take(done)?, element);
+            walks.set(walks.get() + 1);
+            if goes_on {
+                walk.set(Some(self.begin(client)?));
             }
+            anyhow::Ok(())
+        };
+        let outcome = other(&mut || tend(true))?;
+        let ended = walks.get();
+        while walks.get() == ended {
+            tend(false)?;
         }
-        ensure!(walks > 0, "no walk ended within the slice: let it be longer");
-        Ok(walks)
+        ensure!(ended > 0, "no walk ended within the slice: let it be longer");
+        Ok(outcome)
     }
 
     fn judge(&self, client: &Client, walked: Traversal, element: u64) {
@@ -81,9 +83,9 @@ impl Walker {
         });
     }
 
-    /// One walk alone, in microseconds.
+    /// One walk alone.
     pub(super) fn alone(&self, client: &Client) -> Result<Duration> {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let (pending, element) = self.begin(client)?;
         loop {
             if let Some(done) = self.session.poll()?.next() {

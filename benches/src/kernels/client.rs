@@ -6,13 +6,16 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nic_benches::mixed;
 use nic_host::ops::{ChainEnd, Traversal};
 use nic_host::rpc::Procedure;
 use nic_host::version_chain::layout::HEADER_BYTES;
 use nic_host::version_chain::{EntryState, Link, PointerWord, check_entry};
-use nic_host::{Nic, RemoteRegion, Session, Wait, chain_read, consistent_read, traverse};
+use nic_host::{
+    Nic, Op, Operation, RemoteRegion, Session, SubmitError, Wait, chain_read, consistent_read,
+    traverse,
+};
 
 use super::procedures::{Found, Get, Latest, Loads, ReadObject, WalkList};
 use super::server::Ready;
@@ -41,7 +44,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn open(nic: &Nic, ready: &Ready, is_small: bool) -> Result<Client> {
         let session = nic.session().depth(DEPTH).arena(ARENA_BYTES).wait(Wait::Spin).open()?;
-        let [region, chains] = ready.tickets()?;
+        let [region, chains, _] = ready.tickets()?;
         let (region, chains) = (session.connect(&region)?, session.connect(&chains)?);
         let store = Store::new(is_small);
         let mut links = Vec::new();
@@ -74,15 +77,30 @@ impl Client {
         mixed(drawn)
     }
 
-    fn call<P: Procedure>(&self, asked: &P) -> Result<P::Answer> {
-        Ok(self.session.run(self.region.rpc_sized::<P, ROOM>(asked)?)?)
+    pub(super) fn call<P: Procedure>(&self, asked: &P) -> Result<P::Answer> {
+        Ok(self.run(self.region.rpc_sized::<P, ROOM>(asked)?)?)
+    }
+
+    /// One op from its start to its end. It is polled for: a session that waits may let others
+    /// run, which is no part of what is measured.
+    pub(super) fn run<O: Operation>(&self, op: Op<O>) -> Result<O::Output> {
+        let pending = match self.session.submit(op) {
+            Ok(pending) => pending,
+            Err(SubmitError::Full(_)) => bail!("there is no room for a single op"),
+            Err(SubmitError::Invalid(error)) => return Err(error.into()),
+        };
+        loop {
+            if let Some(done) = self.session.poll()?.next() {
+                return Ok(pending.take(done)?);
+            }
+        }
     }
 
     /// A READ of a value.
     pub(super) fn read(&self, length: u64) -> Result<Duration> {
         let at = self.store.value(self.draw());
         let begun = Instant::now();
-        let value = self.session.run(self.region.read(at..at + length))?;
+        let value = self.run(self.region.read(at..at + length))?;
         let taken = begun.elapsed();
         self.judge(self.store.is_value(at, &value));
         Ok(taken)
@@ -94,7 +112,7 @@ impl Client {
         let begun = Instant::now();
         // At most 4096.
         let arguments = traverse::Arguments::list(start, key, length as u32);
-        let found = self.session.run(self.region.traverse(arguments))?;
+        let found = self.run(self.region.traverse(arguments))?;
         let taken = begun.elapsed();
         self.judge_traversal(&found, value);
         Ok(taken)
@@ -106,13 +124,13 @@ impl Client {
         let begun = Instant::now();
         let mut at = start;
         let pointer = loop {
-            let element = self.session.run(self.region.read(at..at + ELEMENT_BYTES))?;
+            let element = self.run(self.region.read(at..at + ELEMENT_BYTES))?;
             if word(&element, 0) == key {
                 break word(&element, 16);
             }
             at = word(&element, 8);
         };
-        let found = self.session.run(self.region.read(pointer..pointer + length))?;
+        let found = self.run(self.region.read(pointer..pointer + length))?;
         let taken = begun.elapsed();
         self.judge(pointer == value && self.store.is_value(value, &found));
         Ok(taken)
@@ -156,7 +174,7 @@ impl Client {
         let begun = Instant::now();
         let bucket = self.store.bucket(key);
         let arguments = traverse::Arguments::bucket(bucket, key, length as u32);
-        let found = self.session.run(self.region.traverse(arguments))?;
+        let found = self.run(self.region.traverse(arguments))?;
         let taken = begun.elapsed();
         self.judge_traversal(&found, value);
         Ok(taken)
@@ -169,13 +187,13 @@ impl Client {
         let mut at = self.store.bucket(key);
         let pointer = loop {
             ensure!(at != 0, "key {key} is not in its chain of buckets");
-            let bucket = self.session.run(self.region.read(at..at + 64))?;
+            let bucket = self.run(self.region.read(at..at + 64))?;
             match [0, 16, 32].into_iter().find(|place| word(&bucket, *place) == key) {
                 Some(place) => break word(&bucket, place + 8),
                 None => at = word(&bucket, 48),
             }
         };
-        let found = self.session.run(self.region.read(pointer..pointer + length))?;
+        let found = self.run(self.region.read(pointer..pointer + length))?;
         let taken = begun.elapsed();
         self.judge(pointer == value && self.store.is_value(value, &found));
         Ok(taken)
@@ -207,7 +225,7 @@ impl Client {
 
     /// An object whose checksum is verified beside the memory.
     pub(super) fn consistent_object(&self, kind: usize) -> Result<Duration> {
-        self.object(kind, |object| Ok(self.session.run(self.region.consistent_read(*object))?))
+        self.object(kind, |object| Ok(self.run(self.region.consistent_read(*object))?))
     }
 
     /// An object whose checksum the serving application verifies.
@@ -223,7 +241,7 @@ impl Client {
 
     fn read_range(&self, object: &consistent_read::Arguments) -> Result<nic_host::ops::Bytes> {
         let (from, length) = (object.address.get(), u64::from(object.length.get()));
-        Ok(self.session.run(self.region.read(from..from + length))?)
+        Ok(self.run(self.region.read(from..from + length))?)
     }
 
     fn object(
@@ -245,7 +263,7 @@ impl Client {
         let begun = Instant::now();
         let arguments = chain_read::Arguments::from_cursor(cursor);
         let op = self.chains.chain_read(arguments, CHAIN_VALUE_BYTES as u32);
-        let end = self.session.run(op)?;
+        let end = self.run(op)?;
         let taken = begun.elapsed();
         self.judge(match &end {
             ChainEnd::Latest(entry) => {
@@ -263,7 +281,7 @@ impl Client {
         let mut at = cursor;
         loop {
             let address = at.pointer().address;
-            let entry = self.session.run(self.chains.read(address..address + 64))?;
+            let entry = self.run(self.chains.read(address..address + 64))?;
             let next = PointerWord::from_raw(word(&entry, 0));
             ensure!(next.version() == at.version(), "nobody recycles buffers, and one was");
             if !next.is_latest() {

@@ -2,6 +2,7 @@
 //! whose serving application does the walk), Clover's chains by staleness, and how well the executor
 //! overlaps cache misses.
 
+mod application;
 mod bars;
 mod beside;
 mod client;
@@ -12,6 +13,7 @@ mod plots;
 mod procedures;
 mod server;
 mod store;
+mod streams;
 mod subjects;
 mod way;
 
@@ -48,6 +50,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
         interleave = subjects::add(interleave, way, &recorder);
     }
     let measured = alone.add(interleave).run(arguments.rounds);
+    for way in &ways {
+        way.far.resume()?;
+        way.streams.check(&way.client)?;
+        way.far.stop()?;
+    }
     if let Some(folder) = &arguments.plot {
         plots::draw(folder, &measured, &ports)?;
     }

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use nic_figures::Measured;
 use nic_figures::plot::{BarChart, LineChart};
 
-use super::interleaved;
 use super::subjects::{LENGTHS, SIZED_LENGTH, SIZES, STALENESS};
+use super::{interleaved, streams};
 
 /// StRoM's modes: what a name begins with, and what it means.
 const WALKS: [(&str, &str); 3] = [
@@ -72,7 +72,27 @@ fn charts(measured: &Measured, port: &str) -> Vec<(&'static str, LineChart)> {
         ("client_chain", "a READ per hop"),
         ("rpc_chain", "a call of the application"),
     ];
+    let partitions = LineChart::new(
+        format!("A stream of 8-byte keys into 16 partitions, {port}"),
+        ("stream", "B"),
+        latency,
+    );
+    let sketches = LineChart::new(
+        format!("A stream of 8-byte values into a HyperLogLog, {port}"),
+        ("stream", "B"),
+        latency,
+    );
+    let partition_modes = [
+        ("partition_write", "PARTITION_WRITE: one op"),
+        ("call_partition", "WRITE, then a call of the application"),
+    ];
+    let sketch_modes = [
+        ("sketch_write", "SKETCH_WRITE: one op"),
+        ("call_sketch", "WRITE, then a call of the application"),
+    ];
     vec![
+        ("partition", series(partitions.log2_x(), &partition_modes, &streams::SIZES, "")),
+        ("sketch", series(sketches.log2_x(), &sketch_modes, &streams::SIZES, "")),
         ("list", series(by_length.log2_x(), &WALKS, &LENGTHS, "")),
         ("value", series(by_size.log2_x(), &WALKS, &SIZES, "_value")),
         ("consistent", series(objects.log2_x(), &object_modes, &SIZES, "")),

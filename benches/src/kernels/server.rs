@@ -6,8 +6,10 @@ use nic_figures::cores;
 use nic_host::{Access, Nic, Pages, Ticket, Wait};
 use serde::{Deserialize, Serialize};
 
+use super::application;
 use super::procedures::services;
 use super::store::Store;
+use super::streams::Places;
 
 /// Calls that may wait, and the longest request or answer in bytes.
 const CALLS: u32 = 256;
@@ -18,13 +20,14 @@ const MESSAGE_BYTES: u32 = 1280;
 pub(super) struct Ready {
     pub(super) store: String,
     pub(super) chains: String,
+    pub(super) streams: String,
     /// Which pages the store lies on.
     pub(super) pages: String,
 }
 
 impl Ready {
-    pub(super) fn tickets(&self) -> Result<[Ticket; 2]> {
-        Ok([self.store.parse()?, self.chains.parse()?])
+    pub(super) fn tickets(&self) -> Result<[Ticket; 3]> {
+        Ok([self.store.parse()?, self.chains.parse()?, self.streams.parse()?])
     }
 }
 
@@ -40,15 +43,21 @@ pub(crate) fn serve(
     let region = |bytes| nic.region(bytes).pages(Pages::TryHuge).create();
     let (memory, chains) = (region(store.bytes())?, region(store.chains_bytes())?);
     store.write(&memory.memory(), (chains.number(), chains.memory()))?;
+    let places = Places::new(is_small)?;
+    let streams = region(places.bytes())?;
     let rights = Access::READ.and(Access::WRITE).and(Access::ATOMIC).and(Access::CALL);
-    let exports = (memory.export(rights)?, chains.export(Access::READ)?);
+    let exports =
+        [memory.export(rights.clone())?, chains.export(Access::READ)?, streams.export(rights)?];
     let session = nic.session().receive_buffers(CALLS, MESSAGE_BYTES).wait(Wait::Spin).open()?;
-    let (own, own_chains) = (memory.memory(), chains.memory());
+    let (own, own_chains, own_streams) = (memory.memory(), chains.memory(), streams.memory());
     let mut services = services(store, &own, &own_chains)?;
+    application::add(&mut services, places, &own_streams)?;
     services.open(&session)?;
+    let [store, chains, streams] = exports.each_ref().map(|export| export.ticket().to_string());
     ready(serde_json::to_string(&Ready {
-        store: exports.0.ticket().to_string(),
-        chains: exports.1.ticket().to_string(),
+        store,
+        chains,
+        streams,
         pages: memory.page_kind().to_string(),
     })?)?;
     loop {

@@ -1,14 +1,15 @@
 //! What is measured over each port.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use nic_figures::{Interleave, PlacementProbe, Subject};
 
 use super::client::Client;
-use super::indirect;
 use super::procedures::ANSWER_BYTES_MAX;
 use super::store::OBJECTS;
+use super::streams::Streams;
 use super::way::{Recorder, Way, p50_us};
+use super::{indirect, streams};
 
 /// Lengths of lists, in elements.
 pub(super) const LENGTHS: [u64; 8] = [1, 2, 4, 8, 10, 16, 32, 64];
@@ -26,7 +27,7 @@ const CHAINS: u16 = 64;
 type Interleaved<'a> = Interleave<'a, &'a mut PlacementProbe>;
 
 /// An op in one of the modes.
-type Mode = (&'static str, fn(&Client, u64) -> anyhow::Result<std::time::Duration>);
+type Mode = (&'static str, fn(&Client, u64) -> anyhow::Result<Duration>);
 
 /// Adds everything over a port.
 pub(super) fn add<'a>(
@@ -49,13 +50,14 @@ pub(super) fn add<'a>(
             );
         }
     }
+    written(&mut subjects, way, recorder);
     beside(&mut subjects, way, recorder);
     loads(&mut subjects, way);
     subjects.into_iter().fold(interleave, Interleave::add)
 }
 
 fn lists<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way, recorder: &'a Recorder) {
-    type Walk = (&'static str, fn(&Client, u64, u64) -> anyhow::Result<std::time::Duration>);
+    type Walk = (&'static str, fn(&Client, u64, u64) -> anyhow::Result<Duration>);
     let walks: [Walk; 3] = [
         ("traverse", Client::traverse),
         ("client_walk", Client::client_walk),
@@ -97,7 +99,7 @@ pub(super) fn object_name(kind: usize) -> String {
 }
 
 fn objects<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way, recorder: &'a Recorder) {
-    type Read = (&'static str, fn(&Client, usize) -> anyhow::Result<std::time::Duration>);
+    type Read = (&'static str, fn(&Client, usize) -> anyhow::Result<Duration>);
     let reads: [Read; 4] = [
         ("read_object", Client::read_object),
         ("consistent_read", Client::consistent_object),
@@ -117,24 +119,32 @@ fn objects<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way, recorder: &'a Reco
 
 fn beside<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way, recorder: &'a Recorder) {
     subjects.push(way.subject("read_beside_long_walk", "us", move |way, time| {
-        let (client, mut recorder) = (&way.client, recorder.borrow_mut());
-        recorder.clear();
-        let begun = Instant::now();
-        way.walker.beside(client, || {
-            recorder.record(client.read(VALUE_BYTES)?.as_nanos() as u64);
-            Ok(begun.elapsed() < time)
-        })?;
-        p50_us(&mut recorder)
+        let client = &way.client;
+        way.walker.beside(client, |tend| {
+            p50_us(recorder, time, || {
+                tend()?;
+                client.read(VALUE_BYTES)
+            })
+        })
     }));
-    subjects.push(way.subject("long_walk", "us", move |way, time| {
-        let mut recorder = recorder.borrow_mut();
-        recorder.clear();
-        let begun = Instant::now();
-        while begun.elapsed() < time {
-            recorder.record(way.walker.alone(&way.client)?.as_nanos() as u64);
+    subjects.push(way.latency("long_walk", recorder, |client| way.walker.alone(client)));
+}
+
+fn written<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way, recorder: &'a Recorder) {
+    type Stream = (&'static str, fn(&Streams, &Client, u64) -> anyhow::Result<Duration>);
+    let all: [Stream; 4] = [
+        ("partition_write", Streams::partition_write),
+        ("call_partition", Streams::call_partition),
+        ("sketch_write", Streams::sketch_write),
+        ("call_sketch", Streams::call_sketch),
+    ];
+    for size in streams::SIZES {
+        for (name, op) in all {
+            let figure = format!("{name}_{size}");
+            subjects
+                .push(way.latency(&figure, recorder, move |client| op(&way.streams, client, size)));
         }
-        p50_us(&mut recorder)
-    }));
+    }
 }
 
 fn loads<'a>(subjects: &mut Vec<Subject<'a>>, way: &'a Way) {

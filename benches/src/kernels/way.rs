@@ -10,6 +10,7 @@ use nic_host::Nic;
 use super::beside::Walker;
 use super::client::Client;
 use super::server::Ready;
+use super::streams::Streams;
 use crate::ports::{Far, Kind, Started};
 
 /// Ops of a slice before any is timed.
@@ -19,6 +20,7 @@ pub(super) struct Way {
     pub(super) name: &'static str,
     pub(super) client: Client,
     pub(super) walker: Walker,
+    pub(super) streams: Streams,
     pub(super) pages: String,
     pub(super) near: Nic,
     pub(super) far: Far,
@@ -40,8 +42,10 @@ impl Way {
         let ready: Ready = serde_json::from_str(&beside)?;
         let client = Client::open(&near, &ready, is_small)?;
         let walker = Walker::open(&near, &ready)?;
+        let [.., streams] = ready.tickets()?;
+        let streams = Streams::open(&client, &streams, is_small)?;
         far.stop()?;
-        Ok(Way { name: kind.name(), client, walker, pages: ready.pages, near, far })
+        Ok(Way { name: kind.name(), client, walker, streams, pages: ready.pages, near, far })
     }
 
     /// The name of a figure over this port.
@@ -56,18 +60,7 @@ impl Way {
         recorder: &'a Recorder,
         op: impl Fn(&Client) -> Result<Duration> + 'a,
     ) -> Subject<'a> {
-        self.subject(figure, "us", move |way, time| {
-            let mut recorder = recorder.borrow_mut();
-            recorder.clear();
-            for _ in 0..WARM_UP {
-                op(&way.client)?;
-            }
-            let begun = Instant::now();
-            while begun.elapsed() < time {
-                recorder.record(op(&way.client)?.as_nanos() as u64);
-            }
-            p50_us(&mut recorder)
-        })
+        self.subject(figure, "us", move |way, time| p50_us(recorder, time, || op(&way.client)))
     }
 
     /// Whatever is measured with the target at work, which stands still otherwise.
@@ -87,7 +80,20 @@ impl Way {
     }
 }
 
-/// The median in microseconds.
-pub(super) fn p50_us(recorder: &mut LatencyRecorder) -> Result<f64> {
+/// The median latency of an op, one after the other for some time, in microseconds.
+pub(super) fn p50_us(
+    recorder: &Recorder,
+    time: Duration,
+    mut op: impl FnMut() -> Result<Duration>,
+) -> Result<f64> {
+    let mut recorder = recorder.borrow_mut();
+    recorder.clear();
+    for _ in 0..WARM_UP {
+        op()?;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        recorder.record(op()?.as_nanos() as u64);
+    }
     Ok(recorder.p50().context("no op ended within the slice")? as f64 / 1e3)
 }
