@@ -105,6 +105,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         for round in 1..=budget.rounds {
             let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
             let (count_before, mut are_long) = (count, true);
+            memory.begin_round(waiting);
             let (mut moved, mut is_spent) = (false, false);
             while next < waiting && !is_spent {
                 let index = self.ready[next];
@@ -144,6 +145,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 }
                 is_spent = self.cost >= budget.cost;
             }
+            memory.end_round();
             close_round(&mut self.ready, next, kept);
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, now, budget);

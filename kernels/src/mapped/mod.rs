@@ -10,6 +10,7 @@
 //! be given out again.
 
 mod access;
+mod ahead;
 mod control;
 mod lost;
 mod tables;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use nic_shm::RacyMem;
 
+use super::ahead::Ahead;
 use crate::memory::Access;
 
 /// How many of each the tables hold; what is beyond is refused.
@@ -106,6 +107,7 @@ pub struct MappedMemory {
     pub(super) free_exports: VecDeque<u16>,
     /// [`nic_shm::faults`] when lost regions were last looked for.
     pub(super) faults_seen: u64,
+    pub(super) ahead: Ahead,
 }
 
 impl MappedMemory {
@@ -118,6 +120,7 @@ impl MappedMemory {
             exports: Vec::new(),
             free_exports: (0..tables.exports).collect(),
             faults_seen: nic_shm::faults(),
+            ahead: Ahead::new(),
         };
         let domain = Domain { live: false, regions: [NO_REGION; 256] };
         memory.domains.resize(usize::from(tables.domains), domain);
