@@ -1,6 +1,7 @@
 //! How the serving application partitions and sketches streams that were written to its memory.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
@@ -67,8 +68,9 @@ pub(super) fn add<'m>(
     format(false)?;
     format(true)?;
     Sketch::format(memory.clone(), places.sketch, PRECISION)?;
-    let partitioner: &'m RefCell<_> =
-        Box::leak(Box::new(RefCell::new(Partitioner { places, memory, ends: vec![0; 256] })));
+    let ends = vec![0; usize::from(places.shape.count())];
+    let partitioner = Rc::new(RefCell::new(Partitioner { places, memory, ends }));
+    let tallied = Rc::clone(&partitioner);
     let mut sketch = OwnSketch::new(memory, places)?;
     services.add(move |PartitionThis { length }| {
         partitioner.borrow_mut().partition(length).unwrap_or(0)
@@ -78,7 +80,7 @@ pub(super) fn add<'m>(
         _ => sketch.add(length).unwrap_or(0),
     });
     services.add(move |Tally { own }| {
-        let mut partitioner = partitioner.borrow_mut();
+        let mut partitioner = tallied.borrow_mut();
         let found = partitioner.tally(own);
         if own {
             partitioner.ends.fill(0);

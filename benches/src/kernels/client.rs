@@ -38,6 +38,7 @@ pub(super) struct Client {
     /// By version and chain.
     links: Vec<u64>,
     drawn: Cell<u64>,
+    judged: Cell<u64>,
     errors: Cell<u64>,
 }
 
@@ -56,8 +57,14 @@ impl Client {
                 links.extend(part.chunks_exact(8).map(|link| word(link, 0)));
             }
         }
-        let (drawn, errors) = (Cell::new(0), Cell::new(0));
-        Ok(Client { session, region, chains, store, links, drawn, errors })
+        let drawn = Cell::new(0);
+        let (judged, errors) = (Cell::new(0), Cell::new(0));
+        Ok(Client { session, region, chains, store, links, drawn, judged, errors })
+    }
+
+    /// How many values were looked at.
+    pub(super) fn judged(&self) -> u64 {
+        self.judged.get()
     }
 
     /// How many values were wrong.
@@ -66,6 +73,7 @@ impl Client {
     }
 
     pub(super) fn judge(&self, is_right: bool) {
+        self.judged.update(|judged| judged + 1);
         self.errors.set(self.errors.get() + u64::from(!is_right));
     }
 
@@ -78,7 +86,7 @@ impl Client {
     }
 
     pub(super) fn call<P: Procedure>(&self, asked: &P) -> Result<P::Answer> {
-        Ok(self.run(self.region.rpc_sized::<P, ROOM>(asked)?)?)
+        self.run(self.region.rpc_sized::<P, ROOM>(asked)?)
     }
 
     /// One op from its start to its end. It is polled for: a session that waits may let others
@@ -225,7 +233,7 @@ impl Client {
 
     /// An object whose checksum is verified beside the memory.
     pub(super) fn consistent_object(&self, kind: usize) -> Result<Duration> {
-        self.object(kind, |object| Ok(self.run(self.region.consistent_read(*object))?))
+        self.object(kind, |object| self.run(self.region.consistent_read(*object)))
     }
 
     /// An object whose checksum the serving application verifies.
@@ -241,7 +249,7 @@ impl Client {
 
     fn read_range(&self, object: &consistent_read::Arguments) -> Result<nic_host::ops::Bytes> {
         let (from, length) = (object.address.get(), u64::from(object.length.get()));
-        Ok(self.run(self.region.read(from..from + length))?)
+        self.run(self.region.read(from..from + length))
     }
 
     fn object(

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nic_figures::{Figure, Interleave, LatencyRecorder, PlacementProbe, Report, cores};
 
+use self::client::Client;
 use self::interleaved::Interleaved;
 use self::way::Way;
 use super::Arguments;
@@ -74,11 +75,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<Report> {
             .setup(way.named("port"), way.near.port())
             .setup(way.named("store_pages"), way.pages.as_str());
     }
-    let errors = ways.iter().map(|way| way.client.errors()).sum();
+    let sum = |of: fn(&Client) -> u64| ways.iter().map(|way| of(&way.client)).sum();
+    let (ops, errors) = (sum(Client::judged), sum(Client::errors));
     Ok(report
         .measured(&measured)
         .results(measured.figures())
         .results(bars::figures(&measured, &ports))
+        .result(Figure::count("ops", "ops", ops))
         .result(Figure::count("errors", "ops", errors))
         .result(Figure::count("failed_slices", "slices", measured.slices().failed.into())))
 }

@@ -76,7 +76,7 @@ impl Store {
         let chained_count = buckets_count / 4;
         let links = chained + BUCKET_BYTES * chained_count;
         let chains_log2 = 18 - less;
-        let lists = (links + (8 * VERSIONS << chains_log2)).next_multiple_of(4096);
+        let lists = (links + ((8 * VERSIONS) << chains_log2)).next_multiple_of(4096);
         Store {
             values_bytes,
             objects,
