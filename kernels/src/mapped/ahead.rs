@@ -10,6 +10,8 @@ use super::tables::Region;
 
 /// The most that is put off (start).
 const ASKED_MAX: usize = 32;
+/// Translations of a shorter region are at hand as a rule (start): it is asked for at once.
+const LARGE_BYTES: u64 = 32 << 20;
 /// A round of fewer ops asks at once (start): what is put off would be used at once.
 const OPS_MIN: usize = 8;
 /// Each round asks about so many times (start), so that there is time until the next one.
@@ -47,7 +49,9 @@ impl Ahead {
     #[inline]
     pub(super) fn end_round(&mut self, regions: &[Region]) {
         self.most = 0;
-        self.ask(regions);
+        if self.count > 0 {
+            self.ask(regions);
+        }
     }
 
     /// Asks for a range of a region, at once or soon.
@@ -60,12 +64,19 @@ impl Ahead {
         offset: u64,
         length: u32,
     ) {
-        let Some(place) = self.asked[..self.most].get_mut(self.count) else {
+        if self.most == 0 || memory.len() < LARGE_BYTES {
             return memory.prefetch(offset, length.into());
-        };
-        *place = Asked { offset, length, region };
-        self.count += 1;
-        if self.count == self.most {
+        }
+        self.put_off(regions, Asked { offset, length, region });
+    }
+
+    #[inline(never)]
+    fn put_off(&mut self, regions: &[Region], asked: Asked) {
+        if let Some(place) = self.asked.get_mut(self.count) {
+            *place = asked;
+            self.count += 1;
+        }
+        if self.count >= self.most {
             self.ask(regions);
         }
     }
