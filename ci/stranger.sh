@@ -146,6 +146,20 @@ stranger_hostile() {
             and .ops > 1000 and .kills > 0' "$scratch/hostile.json"
 }
 
+# Once through and with little memory: every mode's values are compared.
+stranger_kernels() {
+    local status=0
+    as_stranger 15m cargo build --release -p nic-benches
+    as_stranger 1m cargo run --quiet --release -p nic-benches -- kernels --json --small --rounds 1 \
+        --plot "$scratch/user/tmp/plots" >"$scratch/kernels.json" || status=$?
+    ((status == 0 || status == 75))
+    head -c 2000 "$scratch/kernels.json"
+    jq --exit-status '[.results[] | {(.name): .value}] | add
+        | .errors == 0 and .failed_slices == 0 and .ops > 1000' "$scratch/kernels.json"
+    [[ "$(head -c 4 "$scratch/user/tmp/plots/interleaving.svg")" == "<svg" ]]
+    rm -r "$scratch/user/tmp/plots"
+}
+
 stranger_left_nothing() {
     local uid left
     uid="$(<"$scratch/uid")"

@@ -9,14 +9,21 @@
 #![forbid(unsafe_code)]
 
 mod flow_pair;
+mod in_flight;
+mod lists;
 mod loads;
 mod lookups;
 mod packets;
+mod random;
+mod walks;
 
 pub use flow_pair::FlowPair;
+pub use lists::{ListWords, Lists};
 pub use loads::RegionWords;
 pub use lookups::{LookupTarget, VALUE_BYTES, memory};
 pub use packets::{emit_requests, parse_requests, request_count};
+pub use random::{mixed, shuffled};
+pub use walks::{HOPS, WalkTarget};
 
 /// Whether the program was asked to run every bench once, as `cargo bench -- --test` does: then
 /// what it works on may be small.

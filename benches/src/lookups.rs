@@ -1,18 +1,18 @@
 //! Scan-and-Reads by the executor alone: no packets, no other process.
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use nic_kernels::bucket_table::layout::{BucketHeader, TableHeader};
 use nic_kernels::bucket_table::{BucketTable, Geometry, Identity, KeyHash, TableView};
 use nic_kernels::mapped::{MappedMemory, Tables};
-use nic_kernels::{Access, Budget, Builtin, Executor, Grant, Invocation, Limits, Memory, SlotId};
+use nic_kernels::{Access, Memory};
 use nic_shm::{PageKind, Pages, RacyMem, SharedMemory};
-use nic_wire::{KernelId, Status, Time};
+use nic_wire::KernelId;
 use zerocopy::FromBytes;
+
+use crate::in_flight::InFlight;
 
 /// Length of a value in bytes.
 pub const VALUE_BYTES: usize = 64;
-/// The most lookups in flight.
-const WINDOW_MAX: usize = 128;
 
 /// Memory such as regions have, populated; on huge pages if the machine has them to give.
 ///
@@ -26,17 +26,13 @@ pub fn memory(bytes: u64) -> Result<(RacyMem, PageKind)> {
 
 /// A table, and an executor that looks keys up in it.
 pub struct LookupTarget {
-    memory: MappedMemory,
-    executor: Executor<Builtin, MappedMemory>,
-    grant: Grant,
+    ops: InFlight,
     view: TableView,
     keys: u64,
     bytes: u64,
     page_kind: PageKind,
     /// State of the sequence of keys.
     random: u64,
-    over: Vec<SlotId>,
-    reply: [u8; 512],
 }
 
 impl LookupTarget {
@@ -61,17 +57,14 @@ impl LookupTarget {
         anyhow::ensure!(follow[0] == identity.entries_region, "entries have the default's number");
         let rkey = memory.export(domain, home, Access::READ, &follow, 1)?;
         let header = index.read_array::<{ size_of::<TableHeader>() }>(0)?;
+        let grant = memory.admit(&rkey)?;
         Ok(LookupTarget {
-            grant: memory.admit(&rkey)?,
+            ops: InFlight::new(memory, grant),
             view: TableView::parse(&header)?,
-            executor: Executor::new(WINDOW_MAX as u32, Limits::default()),
-            memory,
             keys,
             bytes,
             page_kind,
             random: 1,
-            over: Vec::with_capacity(WINDOW_MAX),
-            reply: [0; 512],
         })
     }
 
@@ -92,46 +85,14 @@ impl LookupTarget {
     /// A lookup failed or missed its key, or `window` is more than 128.
     pub fn batch(&mut self, window: usize) -> Result<()> {
         for _ in 0..window {
-            self.start().map_err(failed)?;
+            let key = key(self.next());
+            let arguments = self.view.scan_and_read(KeyHash::of(&key)).encode();
+            self.ops.start(0, KernelId::SCAN_AND_READ, &arguments)?;
         }
-        let LookupTarget { executor, memory, over, .. } = self;
-        let budget = Budget { rounds: u32::MAX, cost: u64::MAX };
-        executor.run(memory, Time::ZERO, budget, &mut |slot, _, finish| {
-            if finish.status == Status::Ok {
-                over.push(slot);
-            }
-        });
-        if self.over.len() != window {
-            bail!("{} of {window} lookups came to a good end", self.over.len());
-        }
-        for slot in self.over.drain(..) {
-            let length = self.executor.reply_length(slot) as usize;
-            let reply = self.reply.get_mut(..length).context("a reply is one entry")?;
-            self.executor.copy_reply(slot, &self.memory, 0, reply).map_err(failed)?;
-            self.executor.free(slot, &mut self.memory);
+        self.ops.finish(window, |_, reply| {
             let header = BucketHeader::ref_from_prefix(reply).map(|(header, _)| header);
-            let is_answered =
-                length > VALUE_BYTES || header.is_ok_and(|header| header.overflowed());
-            if !is_answered {
-                bail!("a key of the table was not found");
-            }
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn start(&mut self) -> Result<(), Status> {
-        let key = key(self.next());
-        let arguments = self.view.scan_and_read(KeyHash::of(&key)).encode();
-        let invocation = Invocation {
-            owner: 0,
-            kernel: KernelId::SCAN_AND_READ,
-            arguments: &arguments,
-            payload_length: 0,
-            reply_capacity: 4096,
-            deadline: Time::NEVER,
-        };
-        self.executor.start(&mut self.memory, Time::ZERO, self.grant, &invocation).map(drop)
+            reply.len() > VALUE_BYTES || header.is_ok_and(|header| header.overflowed())
+        })
     }
 
     /// The next key's number, in an order that no prefetcher guesses (Knuth's MMIX generator).
@@ -143,10 +104,6 @@ impl LookupTarget {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.random >> 33) % self.keys
     }
-}
-
-fn failed(status: Status) -> anyhow::Error {
-    anyhow::anyhow!("a lookup failed: {status}")
 }
 
 #[inline]

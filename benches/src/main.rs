@@ -4,10 +4,12 @@
 mod executor;
 mod hostile;
 mod instructions;
+mod kernels;
 mod ports;
 mod rpc;
 mod waiting;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -32,6 +34,9 @@ struct Arguments {
     /// Leave out what wants gigabytes of memory.
     #[arg(long)]
     small: bool,
+    /// Draw pictures into this folder, for figures that have some (kernels).
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// What chance is made of.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -44,7 +49,7 @@ type Program = fn(&Arguments) -> Result<Report>;
 type Life = fn(&str) -> Result<()>;
 
 /// All there are: name, what it measures, how.
-const PROGRAMS: [(&str, &str, Program); 6] = [
+const PROGRAMS: [(&str, &str, Program); 7] = [
     (
         "executor",
         "Scan-and-Reads of one core by the number in flight, beside raw interleaved loads",
@@ -59,6 +64,11 @@ const PROGRAMS: [(&str, &str, Program); 6] = [
         "instructions",
         "instructions of the target engine for each op, counted by valgrind",
         instructions::run,
+    ),
+    (
+        "kernels",
+        "walks near memory beside a READ per hop and beside calls; how the executor overlaps misses",
+        kernels::run,
     ),
     (
         "ports",

@@ -150,7 +150,17 @@ impl<W: Words> Chase<W> {
             words.store(other, words.load(this));
             words.store(this, moved);
         }
-        let cursors = std::array::from_fn(|_| random.below(lines as u64) as usize * LINE_WORDS);
+        Ok(Self { words, lines, cursors: starts(lines, &mut random) })
+    }
+
+    /// Walks along a cycle that the memory holds already: the word at the start of each line is the
+    /// index of the next line's start. The chains start at places drawn from `seed`.
+    pub fn along(words: W, seed: u64) -> Result<Self, ChaseError> {
+        let lines = words.len() / LINE_WORDS;
+        if lines < 2 {
+            return Err(ChaseError::TooSmall { words: words.len() });
+        }
+        let cursors = starts(lines, &mut SplitMix64::new(seed));
         Ok(Self { words, lines, cursors })
     }
 
@@ -193,6 +203,11 @@ impl<W: Words> Chase<W> {
     pub fn lines(&self) -> usize {
         self.lines
     }
+}
+
+/// A place for each chain to start at.
+fn starts(lines: usize, random: &mut SplitMix64) -> [usize; CHAINS_MAX] {
+    std::array::from_fn(|_| random.below(lines as u64) as usize * LINE_WORDS)
 }
 
 #[cfg(test)]

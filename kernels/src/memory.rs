@@ -274,6 +274,17 @@ pub trait Memory {
     /// [`AccessError::Revoked`], [`AccessError::Denied`].
     fn permit(&self, grant: Grant, access: Access) -> Result<(), AccessError>;
 
+    /// A round begins, in which so many ops may each submit something: memory may then set what
+    /// they ask for going together.
+    #[inline]
+    fn begin_round(&mut self, ops: usize) {
+        let _ = ops;
+    }
+
+    /// The round has ended: whatever was submitted has to be under way.
+    #[inline]
+    fn end_round(&mut self) {}
+
     /// Checks a request against region, bounds and permission, and sets it going.
     ///
     /// # Errors

@@ -17,13 +17,15 @@ use nic_shm::{ControlSocket, Incoming, wait_any};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
+use super::super::kernels;
 use super::stages::{self, Tickets};
 use super::wire::{self, Kind, Wire};
 
 /// The hidden command of the far process, followed by its options.
 pub(crate) const COMMAND: &str = "__far_port";
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the far process may take to fill its memory.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What a far process says first when all is well.
 const READY: &str = "ready ";
 /// The names of the two ends of a ring.
@@ -35,29 +37,39 @@ struct Options {
     kind: Kind,
     /// Of no use to a ring, whose socket comes with the application's.
     settings: PortSettings,
-    /// Whether it has a table of its own, and times each part of its turns.
-    by_stage: bool,
+    life: Life,
+}
+
+/// What the far process is.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Life {
+    /// A daemon as it is shipped.
+    Daemon,
+    /// An engine with a table of its own, that times each part of its turns.
+    ByStage,
+    /// An application that drives its engine, for [`kernels`].
+    Kernels { is_small: bool },
 }
 
 /// The far process.
-pub(super) struct Far {
+pub(crate) struct Far {
     process: std::process::Child,
     _lifeline: ControlSocket,
     _wire: Wire,
 }
 
 /// The far process, the near engine, and what else there is beside them.
-pub(super) struct Started<T> {
-    pub(super) far: Far,
-    pub(super) near: Nic,
-    pub(super) beside: T,
+pub(crate) struct Started<T> {
+    pub(crate) far: Far,
+    pub(crate) near: Nic,
+    pub(crate) beside: T,
 }
 
 impl Far {
     /// Starts a daemon as it is shipped, and connects its application.
     pub(super) fn daemon(kind: Kind, core: usize) -> Result<Started<Nic>> {
         let (application, engine_side) = ControlSocket::pair()?;
-        let Started { far, near, .. } = Far::start(kind, core, false, &engine_side)?;
+        let Started { far, near, .. } = Far::start(kind, core, Life::Daemon, &engine_side)?;
         let owner = Nic::connect(Endpoint::Socket(application.as_fd().try_clone_to_owned()?))?;
         Ok(Started { far, near, beside: owner })
     }
@@ -66,20 +78,26 @@ impl Far {
     /// the times.
     pub(super) fn by_stage(kind: Kind, core: usize) -> Result<Started<Tickets>> {
         let (_unused, engine_side) = ControlSocket::pair()?;
-        let Started { far, near, beside } = Far::start(kind, core, true, &engine_side)?;
+        let Started { far, near, beside } = Far::start(kind, core, Life::ByStage, &engine_side)?;
         Ok(Started { far, near, beside: stages::tickets(&beside)? })
+    }
+
+    /// Starts an application that drives its engine beside what kernels walk; what it says.
+    pub(crate) fn kernels(kind: Kind, core: usize, is_small: bool) -> Result<Started<String>> {
+        let (_unused, engine_side) = ControlSocket::pair()?;
+        Far::start(kind, core, Life::Kernels { is_small }, &engine_side)
     }
 
     /// Starts the process, and opens the near end's engine. What the process says is beside.
     fn start(
         kind: Kind,
         core: usize,
-        by_stage: bool,
+        life: Life,
         engine_side: &ControlSocket,
     ) -> Result<Started<String>> {
         let wire = Wire::new(kind)?;
         let settings = wire.ends[1].clone();
-        let options = serde_json::to_string(&Options { core, kind, settings, by_stage })?;
+        let options = serde_json::to_string(&Options { core, kind, settings, life })?;
         let (lifeline, theirs) = ControlSocket::pair()?;
         let process = Command::new("/proc/self/exe")
             .args([COMMAND, &options])
@@ -107,15 +125,15 @@ impl Far {
         Ok(Started { far, near, beside: said })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
-    pub(super) fn resume(&self) -> Result<()> {
+    pub(crate) fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 
-    pub(super) fn stop(&self) -> Result<()> {
+    pub(crate) fn stop(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
@@ -170,9 +188,17 @@ fn live(options: &Options, lifeline: &ControlSocket) -> Result<()> {
         RingPort::connect(&ControlSocket::from_fd(ring), RingConfig::default(), far, near)
     };
     let ready = |said: &str| lifeline.send(format!("{READY}{said}").as_bytes(), &[]);
-    if options.by_stage {
-        let end = &options.settings;
-        let (core, ready) = (options.core, |said: String| Ok(ready(&said)?));
+    let (core, tell) = (options.core, |said: String| Ok(ready(&said)?));
+    if let Life::Kernels { is_small } = options.life {
+        let (port, engine) = (options.settings.clone(), EngineConfig::default());
+        let nic = match options.kind {
+            Kind::Ring => Nic::inline_on::<_, Builtin>(ring()?, engine)?,
+            _ => Nic::inline(InlineConfig { port, engine })?,
+        };
+        return kernels::serve(&nic, core, is_small, tell);
+    }
+    if let Life::ByStage = options.life {
+        let (end, ready) = (&options.settings, tell);
         return match options.kind {
             Kind::Udp => stages::serve(UdpPort::bind(UdpConfig::new(end.address))?, core, ready),
             Kind::Uring => stages::serve(wire::uring(end)?, core, ready),
@@ -184,7 +210,7 @@ fn live(options: &Options, lifeline: &ControlSocket) -> Result<()> {
             Kind::Vhost => bail!("this build has no DPDK: build it with `--features dpdk`"),
         };
     }
-    let settings = DriveSettings { cores: vec![Some(options.core)], spin: None };
+    let settings = DriveSettings { cores: vec![Some(core)], spin: None };
     let config = EngineConfig::default();
     let daemon = match options.kind {
         Kind::Ring => Daemon::start::<_, Builtin>(vec![ring()?], &config, &settings)?,

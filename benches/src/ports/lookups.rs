@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use nic_benches::mixed;
 use nic_host::{
     Access, BucketTable, Export, Geometry, Identity, Lookup, Nic, Pages, Pending, Region,
     RemoteTable, ScanAndRead, Session, SubmitError, Ticket, Wait,
@@ -83,7 +84,7 @@ impl Lookups {
     pub(super) fn open(nic: &Nic, ticket: &Ticket, keys: u64) -> Result<Lookups> {
         let session = nic.session().depth(DEPTH).wait(Wait::Spin).open()?;
         let table = RemoteTable::open(&session, ticket)?.with_values_up_to(VALUE_BYTES as u32);
-        let keys = (0..ASKED_MAX.min(4 * keys)).map(|at| key(random(at) % keys)).collect();
+        let keys = (0..ASKED_MAX.min(4 * keys)).map(|at| key(mixed(at) % keys)).collect();
         let asked = RefCell::new(vec![0; DEPTH as usize]);
         let (next, errors) = (Cell::new(0), Cell::new(0));
         Ok(Lookups { table, session, keys, next, errors, asked })
@@ -166,14 +167,6 @@ impl Lookups {
         let key = &self.keys[at];
         (key, number(key))
     }
-}
-
-/// The random number of this index (the finisher of Steele's SplitMix64).
-fn random(index: u64) -> u64 {
-    let mut mixed = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 fn key(number: u64) -> [u8; 16] {

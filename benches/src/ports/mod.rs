@@ -20,13 +20,12 @@ use nic_figures::{
 };
 use nic_host::Nic;
 
-use self::far::{Far, Started};
 use self::lookups::{Lookups, Table};
 use self::stages::Staged;
 use self::wire::KINDS;
 use super::Arguments;
 
-pub(super) use self::far::{COMMAND, process};
+pub(super) use self::far::{COMMAND, Far, Started, process};
 pub(super) use self::raw::Raw;
 pub(super) use self::wire::Kind;
 

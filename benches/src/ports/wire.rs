@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 pub(super) const KINDS: [Kind; 5] = [Kind::Udp, Kind::Uring, Kind::Ring, Kind::Xdp, Kind::Vhost];
 
 impl Kind {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Udp => "udp",
             Kind::Uring => "uring",

@@ -13,6 +13,9 @@ use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
 use crate::set::{KernelSet, Visit};
 
+/// Rounds of a run in which there are only long ops (start).
+const LONG_ROUNDS: u32 = 8;
+
 /// Asks a kernel whether it must end by itself.
 struct MustEnd;
 
@@ -67,8 +70,9 @@ impl<M: Memory> Ended<'_, M> {
 }
 
 impl<K: KernelSet, M: Memory> Executor<K, M> {
-    /// Advances every op, round by round, until none can go on or the budget is spent. `finished`
-    /// hears of each op that is over, once; its slot stays until [`free`](Self::free).
+    /// Advances every op, round by round, until none can go on or the budget is spent. Where only
+    /// long ops are left, which have taken more steps than there are rounds, it ends with the round
+    /// in which another one did, or after a few. `finished` hears of each op that is over, once; its slot stays until [`free`](Self::free).
     #[inline]
     pub fn run(
         &mut self,
@@ -101,8 +105,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             self.notice_flushes(memory);
         }
         let mut count = 0;
-        for _ in 0..budget.rounds {
+        for round in 1..=budget.rounds {
             let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
+            let (count_before, mut are_long) = (count, true);
+            memory.begin_round(waiting);
             let (mut moved, mut is_spent) = (false, false);
             while next < waiting && !is_spent {
                 let index = self.ready[next];
@@ -119,6 +125,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 moved |= after != After::NotYet;
                 match after {
                     After::NotYet | After::Queue => {
+                        are_long &= slot.op.steps > budget.rounds;
                         self.ready[kept] = index;
                         kept += 1;
                     }
@@ -141,6 +148,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 }
                 is_spent = self.cost >= budget.cost;
             }
+            memory.end_round();
             close_round(&mut self.ready, next, kept);
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, now, budget);
@@ -148,6 +156,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             if self.apart.facilities.waiters.has_woken() {
                 self.rouse_woken(memory);
+            }
+            // Who comes next, or waits for an answer, does not wait for them.
+            let is_turn_over = count != count_before || round >= LONG_ROUNDS;
+            if are_long && is_turn_over && !self.apart.strands.are_ready() {
+                break;
             }
             if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
                 break;

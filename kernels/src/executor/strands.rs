@@ -209,6 +209,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         }
         let cost_max = budget.cost.max(self.cost + 1 + budget.cost / 4);
         let (waiting, mut next, mut kept) = (self.apart.strands.ready.len(), 0, 0);
+        memory.begin_round(waiting);
         while next < waiting && self.cost < cost_max {
             let number = self.apart.strands.ready[next];
             next += 1;
@@ -234,6 +235,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 After::Over | After::Park | After::Split => self.strand_over(number, after, memory),
             }
         }
+        memory.end_round();
         super::advance::close_round(&mut self.apart.strands.ready, next, kept);
         moved
     }
@@ -252,9 +254,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.slots[index as usize].op.set_strand(usize::from(place), number);
             }
         }
+        memory.begin_round(usize::from(count));
         for place in 0..count {
             self.begin_strand(index, place, memory);
         }
+        memory.end_round();
     }
 
     fn begin_strand(&mut self, index: u32, place: u8, memory: &mut M) {

@@ -72,6 +72,16 @@ impl Memory for MappedMemory {
         Ok(())
     }
 
+    #[inline]
+    fn begin_round(&mut self, ops: usize) {
+        self.ahead.begin_round(ops);
+    }
+
+    #[inline]
+    fn end_round(&mut self) {
+        self.ahead.end_round(&self.regions);
+    }
+
     // Where the kind of request is known, most of this is known too.
     #[inline(always)]
     fn submit(&mut self, grant: Grant, request: &Request) -> Result<Pending, AccessError> {
@@ -217,7 +227,7 @@ impl MappedMemory {
         if request.is_word() && (extent.length != 8 || offset % 8 != 0) {
             return Err(AccessError::Misaligned { address: extent.at.address, expected: 8 });
         }
-        memory.prefetch(offset, length);
+        self.ahead.add(&self.regions, memory, index, offset, extent.length);
         export.holds += 1;
         Ok(Pending {
             offset,

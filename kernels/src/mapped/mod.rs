@@ -10,6 +10,7 @@
 //! be given out again.
 
 mod access;
+mod ahead;
 mod backing;
 mod control;
 mod lost;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use nic_shm::RacyMem;
 
+use super::ahead::Ahead;
 use super::backing::{Backing, Flushes};
 use crate::memory::Access;
 
@@ -113,6 +114,7 @@ pub struct MappedMemory {
     pub(super) faults_seen: u64,
     /// What was done to persist its regions.
     pub(super) flushes: Arc<Flushes>,
+    pub(super) ahead: Ahead,
 }
 
 impl MappedMemory {
@@ -126,6 +128,7 @@ impl MappedMemory {
             free_exports: (0..tables.exports).collect(),
             faults_seen: nic_shm::faults(),
             flushes: Arc::default(),
+            ahead: Ahead::new(),
         };
         let domain = Domain { live: false, regions: [NO_REGION; 256] };
         memory.domains.resize(usize::from(tables.domains), domain);

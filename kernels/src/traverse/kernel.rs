@@ -77,7 +77,7 @@ impl Kernel for Traverse {
         Ok(traverse)
     }
 
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => self.fetch(),
@@ -130,7 +130,7 @@ impl Traverse {
         Step::Fetch(Extent { at: self.at, length, origin: self.origin })
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&mut self, element: &[u8], reply: &mut Reply<'_>) -> Step {
         let depth = u64::from(self.hops);
         self.hops = self.hops.saturating_add(1);
@@ -159,7 +159,7 @@ impl Traverse {
     }
 
     /// The pointer by which the walk goes on.
-    #[inline]
+    #[inline(always)]
     fn next(&self, element: &[u8]) -> Option<u64> {
         let mut place = i32::from(self.arguments.next_offset) * UNIT;
         if self.levels > 0 {
@@ -173,7 +173,7 @@ impl Traverse {
     }
 
     /// Replies with what matched.
-    #[inline]
+    #[inline(never)]
     fn found(&self, element: &[u8], field: i32, reply: &mut Reply<'_>) -> Step {
         let mut header = self.header();
         header.is_found = 1;
@@ -207,6 +207,7 @@ impl Traverse {
         }
     }
 
+    #[inline(never)]
     fn end(&self, header: &ReplyHeader, reply: &mut Reply<'_>) -> Step {
         match reply.append(header.as_bytes()) {
             Ok(()) => Step::DONE,

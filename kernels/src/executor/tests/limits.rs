@@ -236,6 +236,25 @@ fn revocation_between_steps_stops_the_op() {
 }
 
 #[test]
+fn a_run_of_long_walks_ends_soon_and_with_a_short_op_at_once() {
+    let mut bench = Bench::<Tested>::new(4);
+    let rkey = list(&mut bench);
+    bench.start(&rkey, &op(Walk::ID, &walk_arguments(8, 0))).unwrap();
+    let budget = Budget { rounds: 64, cost: 4096 };
+    let run = |bench: &mut Bench<Tested>| {
+        bench.executor.run(&mut bench.memory, Time::ZERO, budget, &mut |_, _, _| {})
+    };
+    assert_eq!(run(&mut bench).cost, 1 + 64, "it is short until it has gone so far");
+    let progress = run(&mut bench);
+    assert_eq!((progress.cost, progress.ready), (8, 1));
+    bench.start(&rkey, &op(Script::ID, b"ff.")).unwrap();
+    let progress = run(&mut bench);
+    assert_eq!((progress.finished, progress.ready), (1, 1));
+    assert!(progress.cost <= 2 + 3, "{progress:?}: a round of the walk for each of the short op's");
+    assert_eq!(run(&mut bench).cost, 8);
+}
+
+#[test]
 fn every_bad_step_ends_the_op_with_its_status_and_fate() {
     let cases: &[(&[u8], Status, Fate)] = &[
         (b"ff", Status::Ok, Fate::Executed),
