@@ -11,8 +11,12 @@ use crate::engine::core::Core;
 use crate::engine::links::NoRoom;
 use crate::engine::session::Session;
 
-/// How long the next packet of a long reply waits for its turn while there are short replies.
+/// While there are short replies, long ones leave at a packet in this time.
 const LONG_INTERVAL: Span = Span::from_us(16);
+
+/// As many packets as fit this time need not wait, if none left for as long: a value of a few KiB
+/// among short ones.
+pub(in crate::engine) const LONG_BURST: Span = Span::from_us(16 * 7);
 
 /// For how long after a short reply long ones are limited.
 pub(super) const SHORT_MEMORY: Span = Span::from_us(100);
@@ -45,10 +49,10 @@ impl<K: KernelSet> Core<K> {
         if self.now < self.short_replies_until
             && !self.links[usize::from(link)].long_replies.is_empty()
         {
-            if self.now < self.next_long {
+            if self.now < self.next_long - LONG_BURST {
                 return Err(NoRoom);
             }
-            self.next_long = self.now + LONG_INTERVAL;
+            self.next_long = self.next_long.max(self.now) + LONG_INTERVAL;
             all = 1;
         }
         let mut left = all;
