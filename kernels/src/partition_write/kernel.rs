@@ -116,16 +116,22 @@ impl Kernel for PartitionWrite {
             seen = 2 * block.len() as u32;
         }
         let size = usize::from(self.shape.record_bytes);
-        let partition_of = |record: &[u8]| self.shape.partition_of(record);
-        let left_out = |record: &&[u8]| partition_of(record) < self.from;
-        let skipped = block[self.end as usize..].chunks_exact(size).take_while(left_out).count();
-        self.start = self.end + (skipped * size) as u32;
-        let mut rest = block[self.start as usize..].chunks_exact(size);
-        self.partition = rest.clone().next().map_or(0, partition_of);
-        let is_same = |record: &&[u8]| partition_of(record) == self.partition;
-        let count = rest.by_ref().take_while(is_same).count();
-        self.end = self.start + (count * size) as u32;
-        seen + self.end - self.start
+        // It is in order: few records are looked at.
+        let after = |from: u32, partition: u32| {
+            let first = from as usize / size;
+            let is_below = |place: usize| {
+                let record = &block[place * size..][..size];
+                u32::from(self.shape.partition_of(record)) < partition
+            };
+            (partition_point(first, block.len() / size, is_below) * size) as u32
+        };
+        let start = after(self.end, self.from.into());
+        let first = block[start as usize..].get(..size);
+        let partition = first.map_or(0, |record| self.shape.partition_of(record));
+        let end = after(start, u32::from(partition) + 1);
+        (self.start, self.end, self.partition) = (start, end, partition);
+        // A record looked at is a line that was sorted just now.
+        seen + 64
     }
 
     #[inline]
@@ -199,9 +205,21 @@ impl PartitionWrite {
 
     /// Puts a block's records in the order of their partitions; those of one stay as they are.
     fn sort(&self, block: &mut [u8]) {
-        let size = usize::from(self.shape.record_bytes);
+        // Copies of a known length need no calls.
+        match self.shape.record_bytes {
+            8 => self.sort_records::<8>(block),
+            16 => self.sort_records::<16>(block),
+            32 => self.sort_records::<32>(block),
+            64 => self.sort_records::<64>(block),
+            128 => self.sort_records::<128>(block),
+            _ => self.sort_records::<256>(block),
+        }
+    }
+
+    fn sort_records<const SIZE: usize>(&self, block: &mut [u8]) {
         let (mut partitions, mut places) = ([0_u8; RECORDS_MAX], [0_u16; PARTITIONS_MAX]);
-        for (record, partition) in block.chunks_exact(size).zip(&mut partitions) {
+        let (records, _) = block.as_chunks::<SIZE>();
+        for (record, partition) in records.iter().zip(&mut partitions) {
             // Below 256.
             *partition = self.shape.partition_of(record) as u8;
             places[usize::from(*partition)] += 1;
@@ -211,10 +229,10 @@ impl PartitionWrite {
             (*place, before) = (before, before + *place);
         }
         let mut sorted = [0; BLOCK as usize];
-        for (record, partition) in block.chunks_exact(size).zip(partitions) {
+        let (places_there, _) = sorted.as_chunks_mut::<SIZE>();
+        for (record, partition) in records.iter().zip(partitions) {
             let place = &mut places[usize::from(partition)];
-            let at = usize::from(*place) * size;
-            sorted[at..at + size].copy_from_slice(record);
+            places_there[usize::from(*place)] = *record;
             *place += 1;
         }
         block.copy_from_slice(&sorted[..block.len()]);
@@ -284,4 +302,14 @@ impl PartitionWrite {
         let address = self.header.wrapping_add(offset);
         Extent::followed(Pointer { region: self.region, address }, length)
     }
+}
+
+/// From a place on, the first of which something does not hold that holds up to there.
+fn partition_point(from: usize, to: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut from, mut to) = (from, to);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if holds(middle) { from = middle + 1 } else { to = middle }
+    }
+    from
 }

@@ -25,7 +25,6 @@ use super::ops::OpTable;
 use super::polite::{self, Polite};
 use super::session::Session;
 use super::target::TargetTable;
-use super::target::replies::LONG_BURST;
 use super::wheel::Wheel;
 use super::work::{Answered, Released};
 use crate::protection::Whole;
@@ -97,7 +96,7 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) short_replies_until: Time,
     /// Whether it is time to see if silent peers hold what others want.
     pub(super) wants_relief: bool,
-    /// When the next packet of a long reply may leave until then, but for a burst.
+    /// When the next packet of a long reply may leave until then.
     pub(super) next_long: Time,
     /// The session that was polite last, and the flow of a peer that was.
     pub(super) polite: Polite,
@@ -439,8 +438,7 @@ impl<K: KernelSet> Core<K> {
         if self.blocked.is_empty() {
             return Time::NEVER;
         }
-        let is_limited = self.now < self.short_replies_until;
-        let long = if is_limited { self.next_long - LONG_BURST } else { Time::NEVER };
+        let long = if self.now < self.short_replies_until { self.next_long } else { Time::NEVER };
         let end = self.polite.end(self.now);
         let next = if end == Time::NEVER { end } else { self.now + PACE };
         long.min(end).min(next)

@@ -6,7 +6,7 @@ mod execute;
 mod fences;
 mod grants;
 mod live;
-pub(super) mod replies;
+mod replies;
 
 use nic_kernels::{Invocation, KernelSet, Memory, SlotId};
 use nic_wire::frame::{self, REPLY_BYTES, RequestFrame};

@@ -14,9 +14,9 @@ use crate::engine::session::Session;
 /// While there are short replies, long ones leave at a packet in this time.
 const LONG_INTERVAL: Span = Span::from_us(16);
 
-/// As many packets as fit this time need not wait, if none left for as long: a value of a few KiB
-/// among short ones.
-pub(in crate::engine) const LONG_BURST: Span = Span::from_us(16 * 7);
+/// What is left of a flow's long replies is little if it is no more bytes than this, of so few ops:
+/// values of a few KiB among short ones need not wait.
+const LITTLE: (usize, u32) = (4, 16 << 10);
 
 /// For how long after a short reply long ones are limited.
 pub(super) const SHORT_MEMORY: Span = Span::from_us(100);
@@ -46,13 +46,11 @@ impl<K: KernelSet> Core<K> {
             self.links[usize::from(link)].replies.pop_front();
             self.answered(index, link);
         }
-        if self.now < self.short_replies_until
-            && !self.links[usize::from(link)].long_replies.is_empty()
-        {
-            if self.now < self.next_long - LONG_BURST {
+        if self.now < self.short_replies_until && !self.is_little(link) {
+            if self.now < self.next_long {
                 return Err(NoRoom);
             }
-            self.next_long = self.next_long.max(self.now) + LONG_INTERVAL;
+            self.next_long = self.now + LONG_INTERVAL;
             all = 1;
         }
         let mut left = all;
@@ -60,6 +58,17 @@ impl<K: KernelSet> Core<K> {
             outcome?;
         }
         Ok(())
+    }
+
+    /// Whether little is left of a flow's long replies, or nothing.
+    #[inline]
+    fn is_little(&self, link: u16) -> bool {
+        let replies = &self.links[usize::from(link)].long_replies;
+        let rest = |index: &u32| {
+            let op = &self.target.ops[*index as usize];
+            op.total - op.sent
+        };
+        replies.len() <= LITTLE.0 && replies.iter().map(rest).sum::<u32>() <= LITTLE.1
     }
 
     /// Puts the rest of one long reply into packets, or `left` bytes of it; then it is the turn of
