@@ -6,8 +6,8 @@
 mod options;
 
 pub use options::{
-    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, Offence, PortKind,
-    Role, TargetOptions, Waiting, WriterOptions,
+    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, LogOwnerOptions,
+    Offence, PortKind, Role, TargetOptions, Waiting, WriterOptions,
 };
 
 use std::io::{BufRead, BufReader, Write};

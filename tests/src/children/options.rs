@@ -26,6 +26,8 @@ pub enum Role {
     Meddler(ApplicationOptions),
     /// Runs random ops while others die.
     Load(LoadOptions),
+    /// The owner of a log that is kept in a file.
+    LogOwner(LogOwnerOptions),
 }
 
 impl Role {
@@ -41,6 +43,7 @@ impl Role {
             Role::Forker(_) => "forking application",
             Role::Meddler(_) => "meddling application",
             Role::Load(_) => "load",
+            Role::LogOwner(_) => "owner of a log",
         }
     }
 }
@@ -131,6 +134,17 @@ pub struct InitiatorOptions {
     pub table: String,
     /// Keys in that table.
     pub keys: u64,
+}
+
+/// The owner of a log that is kept in a file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LogOwnerOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// Where the region is kept.
+    pub file: PathBuf,
+    /// How long the region is, and the log in it, in bytes.
+    pub bytes: u64,
 }
 
 /// The owner of a table that changes all the time.

@@ -6,6 +6,7 @@ mod flood;
 mod forker;
 mod initiator;
 mod load;
+mod log_owner;
 mod meddler;
 mod target;
 mod writer;
@@ -39,6 +40,7 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Forker(options) => forker::run(&options),
         Role::Meddler(options) => meddler::run(&options),
         Role::Load(options) => load::run(options),
+        Role::LogOwner(options) => log_owner::run(&options),
     }
 }
 

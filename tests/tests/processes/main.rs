@@ -13,6 +13,7 @@ mod deaths;
 mod draining;
 mod handles;
 mod meddling;
+mod persistence;
 mod quotas;
 mod refusals;
 mod waiting;
