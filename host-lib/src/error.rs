@@ -55,6 +55,26 @@ pub enum NicError {
     /// Memory that cannot be made or mapped.
     #[error(transparent)]
     Memory(#[from] nic_shm::MemoryError),
+    /// The file that a region is to be kept in: the text says what was found and what to do.
+    #[error("the region's file {}: {reason}", path.display())]
+    Backing {
+        /// Which file.
+        path: PathBuf,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
+    /// The region is kept in no file: make it with
+    /// [`RegionBuilder::backed_by`](crate::RegionBuilder::backed_by).
+    #[error("the region is kept in no file; make it with RegionBuilder::backed_by")]
+    NotBacked,
+    /// A log that is not there, or is another.
+    #[error("the log at {address:#x} of the region: {reason}")]
+    Log {
+        /// Where it was looked for.
+        address: u64,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
     /// A ring or arena that does not fit its memory.
     #[error("session memory does not fit its sizes: {0}")]
     Session(String),

@@ -1,18 +1,19 @@
 //! An engine inside the application: the application's thread runs its turns.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nic_engine::engine::{Answer, ClientId, Counters, Engine, EngineConfig, Live, Work};
+use nic_engine::flusher::{FlushLine, Flusher};
 use nic_engine::plane::{self, Context};
 use nic_engine::ports::{PortSettings, ReadyPort, open_all};
 use nic_engine::{Builtin, LocalEngine, clock};
 use nic_kernels::KernelSet;
 use nic_ports::Port;
-use nic_shm::{DoorbellSet, wait_any};
+use nic_shm::{Doorbell, DoorbellSet, wait_any};
 use nic_wire::Span;
 use nic_wire::control::{ControlReply, ControlRequest};
 
@@ -35,6 +36,10 @@ pub(crate) struct InlineEngine {
     next_id: std::cell::Cell<u64>,
     /// Where an engine process would hear its applications ring; nobody sleeps on it.
     bells: Arc<DoorbellSet>,
+    /// Writes regions to their files, from the first that is kept in one on; and its bell.
+    flusher: OnceCell<(Flusher, FlushLine, Arc<Doorbell>)>,
+    /// How many ops the engine has at a time.
+    ops: usize,
 }
 
 impl Nic {
@@ -58,9 +63,10 @@ impl Nic {
         P: Port + 'static,
         K: KernelSet + 'static,
     {
+        let ops = usize::from(config.requests());
         let engine = Engine::<P, K>::new(port, config, seed()?, clock::now())
             .map_err(|error| NicError::Inline(error.to_string()))?;
-        Nic::inline_engine(Box::new(engine))
+        Nic::inline_engine(Box::new(engine), ops)
     }
 
     /// An engine inside this application, on a port that was opened by settings.
@@ -68,13 +74,14 @@ impl Nic {
     /// # Errors
     /// Settings that cannot be, or the system refuses.
     pub fn inline_ready(port: ReadyPort, config: EngineConfig) -> Result<Self, NicError> {
+        let ops = usize::from(config.requests());
         let engine = port
             .engine(config, seed()?, clock::now())
             .map_err(|error| NicError::Inline(error.to_string()))?;
-        Nic::inline_engine(engine)
+        Nic::inline_engine(engine, ops)
     }
 
-    fn inline_engine(mut engine: Box<dyn LocalEngine>) -> Result<Self, NicError> {
+    fn inline_engine(mut engine: Box<dyn LocalEngine>, ops: usize) -> Result<Self, NicError> {
         engine.control(clock::now(), 0, Work::AddClient);
         let client = match engine.next_answer().map(|answered| answered.answer) {
             Some(Answer::Client(client)) => client,
@@ -85,6 +92,8 @@ impl Nic {
             client,
             next_id: std::cell::Cell::new(1),
             bells: DoorbellSet::new()?,
+            flusher: OnceCell::new(),
+            ops,
         }))
     }
 }
@@ -121,12 +130,29 @@ impl InlineEngine {
         let owned: Result<Vec<_>, _> =
             descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
         let (client, address) = (self.client, self.address());
+        if matches!(request, ControlRequest::RegisterBacked { .. }) {
+            self.start_flusher()?;
+        }
+        let line = self.flusher.get().map(|(_, line, _)| line);
         let translated =
-            plane::translate(client, address, request.clone(), owned?, &self.bells).map_err(
+            plane::translate(client, address, request.clone(), owned?, &self.bells, line).map_err(
                 |refusal| NicError::Refused { status: refusal.status, reason: refusal.reason },
             )?;
         let answer = self.carry_out(translated.work)?;
         self.finish(translated.context, answer)
+    }
+
+    /// Starts the thread that writes regions to their files, unless it runs.
+    fn start_flusher(&self) -> Result<(), NicError> {
+        if self.flusher.get().is_some() {
+            return Ok(());
+        }
+        let flusher = Flusher::start()?;
+        let bell = Doorbell::new().map_err(|error| NicError::Inline(error.to_string()))?;
+        let (bell, flushes) = (Arc::new(bell), self.engine.borrow().flushes());
+        let line = flusher.line(flushes, Arc::clone(&bell), self.ops);
+        let _ = self.flusher.set((flusher, line, bell));
+        Ok(())
     }
 
     fn finish(
@@ -165,10 +191,16 @@ impl InlineEngine {
         if let Some(most) = engine.sleep_max() {
             timeout = timeout.min(most);
         }
-        match engine.wait_descriptor() {
+        let bell = self.flusher.get().map(|(_, _, bell)| bell);
+        let descriptors: Vec<_> =
+            engine.wait_descriptor().into_iter().chain(bell.map(|bell| bell.as_fd())).collect();
+        match descriptors.as_slice() {
+            [] => std::thread::sleep(timeout),
             // A wait that fails is a short one; the turn that follows finds out why.
-            Some(port) => drop(wait_any(&[port], Some(timeout))),
-            None => std::thread::sleep(timeout),
+            descriptors => drop(wait_any(descriptors, Some(timeout))),
+        }
+        if let Some(bell) = bell {
+            let _ = bell.drain();
         }
         engine.end_wait();
     }

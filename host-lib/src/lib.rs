@@ -40,6 +40,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("nic-host needs Linux 5.14 or newer");
 
+mod backing;
 mod error;
 #[cfg_attr(not(feature = "embedded"), path = "no_inline.rs")]
 mod inline;

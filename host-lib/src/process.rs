@@ -90,7 +90,10 @@ impl Process {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(ControlReply, Vec<OwnedFd>), NicError> {
         let extra = match request {
-            ControlRequest::Register { length, .. } => length.saturating_mul(POPULATE_NS_PER_BYTE),
+            ControlRequest::Register { length, .. }
+            | ControlRequest::RegisterBacked { length, .. } => {
+                length.saturating_mul(POPULATE_NS_PER_BYTE)
+            }
             _ => 0,
         };
         let patience = self.patience.get().saturating_add(Duration::from_nanos(extra));

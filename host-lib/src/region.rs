@@ -1,14 +1,18 @@
 //! Regions: memory of this application that others may work on, and regions of others.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use nic_kernels::Access as Bits;
+use nic_kernels::log::{self, Log, LogError, Recovery};
 use nic_shm::{PageKind, Pages, RacyMem, SharedMemory};
 use nic_wire::Rkey;
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::ticket::Ticket;
 
+use crate::backing::Backing;
 use crate::error::NicError;
 use crate::nic::{Inner, Nic};
 
@@ -19,11 +23,12 @@ pub struct RegionBuilder<'n> {
     bytes: u64,
     pages: Pages,
     base: u64,
+    file: Option<&'n Path>,
 }
 
 impl<'n> RegionBuilder<'n> {
     pub(crate) fn new(nic: &'n Nic, bytes: u64) -> Self {
-        RegionBuilder { nic, bytes, pages: Pages::TryHuge, base: 0 }
+        RegionBuilder { nic, bytes, pages: Pages::TryHuge, base: 0, file: None }
     }
 
     /// Which pages it lies on ([`Pages::TryHuge`] unless set).
@@ -38,30 +43,82 @@ impl<'n> RegionBuilder<'n> {
         RegionBuilder { base, ..self }
     }
 
+    /// Keeps it in a file, which is made if it is not there, and otherwise holds what the region
+    /// begins with. Ops that persist are over when what they changed is in the file and would
+    /// survive a loss of power; nothing else is ever written to it but by [`Region::persist`]. The
+    /// region itself is memory as any other, as fast as any other. An engine process must allow it:
+    /// `regions.backing = true` in its configuration.
+    ///
+    /// ```
+    /// use nic_host::log::Log;
+    /// use nic_host::{Access, Appended, InlineConfig, Nic};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("nic-backed-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// let path = folder.join("log");
+    /// let nic = Nic::inline(InlineConfig::default())?;
+    /// let region = nic.region(1 << 20).backed_by(&path).create()?;
+    /// let (log, found) = region.durable_log(0, 1 << 20)?;
+    /// assert_eq!(found.records, 0, "the file was not there");
+    ///
+    /// // Anybody who may append may ask that it lasts.
+    /// let export = region.export(Access::READ.and(Access::WRITE).and(Access::ATOMIC))?;
+    /// let session = nic.session().open()?;
+    /// let remote = session.connect(&export.ticket())?;
+    /// let appended = session.run(remote.append(0, 7, b"apple").persist())?;
+    /// let Appended::At { position, .. } = appended else { return Err("the log is full".into()) };
+    ///
+    /// // Whatever ends owner and engine now, the record is there.
+    /// drop((session, export, log, region));
+    /// let region = nic.region(1 << 20).backed_by(&path).create()?;
+    /// let (log, found) = region.durable_log(0, 1 << 20)?;
+    /// let mut buffer = Vec::new();
+    /// let (record, _) = log.read(position, &mut buffer)?;
+    /// assert_eq!((found.records, record.map(|record| record.tag)), (1, Some(7)));
+    /// # drop((log, region));
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn backed_by(self, file: &'n (impl AsRef<Path> + ?Sized)) -> Self {
+        RegionBuilder { file: Some(file.as_ref()), ..self }
+    }
+
     /// Makes it, populated and registered with the engine; nobody else may use it yet.
     ///
     /// # Errors
-    /// The system has no such memory, or the engine refuses or is gone.
+    /// The system has no such memory, the engine refuses or is gone, or the file cannot be used.
     pub fn create(self) -> Result<Region, NicError> {
         let mut shared = SharedMemory::create("nic-region", self.bytes, self.pages)?;
         // Here rather than by the engine, whose other applications would have to wait.
         shared.populate()?;
-        let request = ControlRequest::Register { length: self.bytes, base: self.base };
-        let ControlReply::Region { region } =
-            self.nic.inner.request(&request, &[shared.fd().as_fd()])?.0
-        else {
-            return Err(NicError::OutOfTurn);
-        };
         let memory = shared
             .memory()
             .slice(0, self.bytes)
             .map_err(|error| NicError::Session(error.to_string()))?;
+        let backing = self.file.map(|path| Backing::open(path, self.bytes)).transpose()?;
+        let (length, base) = (self.bytes, self.base);
+        let reply = match &backing {
+            None => {
+                let request = ControlRequest::Register { length, base };
+                self.nic.inner.request(&request, &[shared.fd().as_fd()])?.0
+            }
+            Some(file) => {
+                file.load(&memory)?;
+                let request = ControlRequest::RegisterBacked { length, base };
+                self.nic.inner.request(&request, &[shared.fd().as_fd(), file.as_fd()])?.0
+            }
+        };
+        let ControlReply::Region { region } = reply else {
+            return Err(NicError::OutOfTurn);
+        };
         Ok(Region {
             nic: Rc::clone(&self.nic.inner),
             number: region,
             base: self.base,
             memory,
             page_kind: shared.page_kind(),
+            backing,
         })
     }
 }
@@ -74,6 +131,7 @@ pub struct Region {
     base: u64,
     memory: RacyMem,
     page_kind: PageKind,
+    backing: Option<Backing>,
 }
 
 impl Region {
@@ -90,6 +148,56 @@ impl Region {
     /// Which pages it got.
     pub fn page_kind(&self) -> PageKind {
         self.page_kind
+    }
+
+    /// Writes a range of it, in bytes from its first, to its file; when this returns, the range
+    /// survives a loss of power. For what the owner changes: a log's header after a trim, a table
+    /// that it has filled. What ops persist at the same time is theirs to write.
+    ///
+    /// # Errors
+    /// The region is in no file, the range is not all in it, or the file cannot be written.
+    pub fn persist(&self, range: Range<u64>) -> Result<(), NicError> {
+        self.backing.as_ref().ok_or(NicError::NotBacked)?.store(&self.memory, &range)
+    }
+
+    /// The log at an address of a region that is kept in a file, an offset into its memory, and what
+    /// was found of it: [recovered](Log::recover) if it is there, else formatted over `bytes` bytes
+    /// and written to the file. To be called before the region is exported.
+    ///
+    /// A trim becomes durable by `region.persist(address..address + log::HEADER_BYTES)`; without,
+    /// what was trimmed may be there again after a crash.
+    ///
+    /// # Errors
+    /// Something else lies there, no log fits, or the file cannot be written.
+    pub fn durable_log(&self, address: u64, bytes: u64) -> Result<(Log, Recovery), NicError> {
+        let fault = |error: LogError| NicError::Log { address, reason: error.to_string() };
+        let found = match Log::recover(self.memory(), address) {
+            Ok((log, _)) if log.capacity() + log::HEADER_BYTES > bytes => {
+                let found = log.capacity() + log::HEADER_BYTES;
+                let reason = format!(
+                    "it has {found} bytes where {bytes} were expected; ask for as many as it has"
+                );
+                return Err(NicError::Log { address, reason });
+            }
+            Ok(found) => found,
+            Err(LogError::NoLog { .. }) if self.is_blank(address) => {
+                let log = Log::format(self.memory(), address, bytes).map_err(fault)?;
+                // First the ring, in which no record of old may be left, then what makes it a log.
+                let ring = address + log::HEADER_BYTES;
+                self.persist(ring..ring + log.capacity())?;
+                self.persist(address..ring)?;
+                return Ok((log, Recovery::default()));
+            }
+            Err(error) => return Err(fault(error)),
+        };
+        self.persist(address..address + log::HEADER_BYTES)?;
+        Ok(found)
+    }
+
+    /// Whether nothing was ever written where a log's header would be.
+    fn is_blank(&self, address: u64) -> bool {
+        let header = self.memory.read_array::<{ log::HEADER_BYTES as usize }>(address);
+        header.is_ok_and(|header| header.iter().all(|byte| *byte == 0))
     }
 
     /// Lets others use it, as far as `access` says, until the export is revoked or dropped.

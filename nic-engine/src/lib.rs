@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`engine`] | the engine itself: one turn after another on a [`nic_ports::Port`] |
 //! | [`daemon`] | a process of engines: pinned threads, the control socket, configuration |
+//! | [`flusher`] | the thread that writes regions to their files |
 //! | [`ports`] | which port an engine gets, as a configuration says it |
 //! | [`plane`] | control messages into engine work and back |
 //! | [`waiting`] | what a thread does that finds nothing to do |
@@ -19,12 +20,14 @@ compile_error!("nic-engine needs Linux 5.14 or newer");
 pub mod clock;
 pub mod daemon;
 pub mod engine;
+pub mod flusher;
 pub mod plane;
 pub mod ports;
 pub mod waiting;
 
 mod local;
 mod protection;
+mod threads;
 
 pub use local::LocalEngine;
 /// The kernels that the daemon runs.

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nic_kernels::KernelSet;
+use nic_kernels::mapped::Flushes;
 use nic_ports::Port;
 use nic_wire::Time;
 
@@ -33,6 +35,8 @@ pub trait LocalEngine {
     fn address(&self) -> SocketAddr;
     /// See [`Engine::counters`].
     fn counters(&self) -> Counters;
+    /// See [`Engine::flushes`].
+    fn flushes(&self) -> Arc<Flushes>;
     /// See [`Engine::set_neighbours`].
     fn set_neighbours(&mut self, neighbours: Neighbours);
     /// The port's name, mode and limits.
@@ -78,6 +82,10 @@ impl<P: Port, K: KernelSet> LocalEngine for Engine<P, K> {
 
     fn counters(&self) -> Counters {
         Engine::counters(self)
+    }
+
+    fn flushes(&self) -> Arc<Flushes> {
+        Engine::flushes(self)
     }
 
     fn set_neighbours(&mut self, neighbours: Neighbours) {

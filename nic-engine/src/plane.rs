@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nic_kernels::Access;
-use nic_shm::{Doorbell, DoorbellSet, Pages, SharedMemory, WakeReceiver, WakeSender};
+use nic_shm::{Doorbell, DoorbellSet, Pages, RacyMem, SharedMemory, WakeReceiver, WakeSender};
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::{Rkey, Status};
 
 use crate::engine::{Answer, Bells, ClientId, Refusal, Work};
+use crate::flusher::FlushLine;
 
 /// A message that became work.
 #[derive(Debug)]
@@ -61,12 +62,17 @@ impl Outgoing {
     }
 }
 
+/// Why a region is not kept in a file.
+const NO_BACKING: &str = "a region that is kept in a file was asked for, and this engine process \
+                          writes no files of applications: set regions.backing = true in its \
+                          configuration and start it anew, or make the region without a file";
+
 fn refusal(error: impl std::error::Error) -> Refusal {
     Refusal::new(Status::BadCommand, error.to_string())
 }
 
 /// Turns a message into work. `Hello`, `Status` and `Ops` are the caller's to answer. Doorbells of sessions
-/// are watched in `bells`.
+/// are watched in `bells`; regions are kept in files by `line`, if the engine may do that.
 ///
 /// # Errors
 /// What cannot be done, with the reason for the application.
@@ -76,6 +82,7 @@ pub fn translate(
     request: ControlRequest,
     descriptors: Vec<OwnedFd>,
     bells: &Arc<DoorbellSet>,
+    line: Option<&FlushLine>,
 ) -> Result<Translated, Refusal> {
     let mut context = Context { engine, session: None };
     let work = match request {
@@ -94,13 +101,15 @@ pub fn translate(
         }
         ControlRequest::CloseSession { session } => Work::CloseSession { client, session },
         ControlRequest::Register { length, base } => {
-            let descriptor = descriptors.into_iter().next().ok_or_else(|| {
-                Refusal::new(Status::BadCommand, "a region's descriptor comes with its message")
-            })?;
-            let mut shared = SharedMemory::open(descriptor, length).map_err(refusal)?;
-            shared.populate().map_err(refusal)?;
-            let memory = shared.memory().slice(0, length).map_err(refusal)?;
-            Work::Register { client, memory, base }
+            let [descriptor] = expected(descriptors, "its memory")?;
+            Work::Register { client, memory: region_memory(descriptor, length)?, base }
+        }
+        ControlRequest::RegisterBacked { length, base } => {
+            let line = line.ok_or_else(|| Refusal::new(Status::Unsupported, NO_BACKING))?;
+            let [memory, file] = expected(descriptors, "its memory, and its file")?;
+            let memory = region_memory(memory, length)?;
+            let backing = line.back(memory.clone(), file).map_err(refusal)?;
+            Work::RegisterBacked { client, memory, base, backing }
         }
         ControlRequest::Deregister { region } => Work::Deregister { client, region },
         ControlRequest::Export { region, access, follow } => {
@@ -124,6 +133,27 @@ pub fn translate(
         }
     };
     Ok(Translated { work, context })
+}
+
+/// The memory of a region to be, populated.
+fn region_memory(descriptor: OwnedFd, length: u64) -> Result<RacyMem, Refusal> {
+    let mut shared = SharedMemory::open(descriptor, length).map_err(refusal)?;
+    shared.populate().map_err(refusal)?;
+    shared.memory().slice(0, length).map_err(refusal)
+}
+
+/// The descriptors that come with the message about a region.
+fn expected<const COUNT: usize>(
+    descriptors: Vec<OwnedFd>,
+    what: &str,
+) -> Result<[OwnedFd; COUNT], Refusal> {
+    let found = descriptors.len();
+    descriptors.try_into().map_err(|_| {
+        let reason = format!(
+            "{found} descriptors came with the message about a region; expected {COUNT}: {what}"
+        );
+        Refusal::new(Status::BadCommand, reason)
+    })
 }
 
 /// Turns the engine's answer into the message for the application.

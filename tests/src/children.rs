@@ -6,9 +6,9 @@
 mod options;
 
 pub use options::{
-    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, MessagesEngine,
-    MessagesOptions, Offence, PortKind, RacerOptions, Role, Structure, TargetOptions, Waiting,
-    WriterOptions,
+    ApplicationOptions, Drive, EngineOptions, InitiatorOptions, LoadOptions, LogOwnerOptions,
+    MessagesEngine, MessagesOptions, Offence, PortKind, RacerOptions, Role, Structure,
+    TargetOptions, Waiting, WriterOptions,
 };
 
 use std::io::{BufRead, BufReader, Write};

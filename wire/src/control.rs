@@ -105,6 +105,14 @@ pub enum ControlRequest {
         /// Ops younger than this are left out.
         older_than_us: u64,
     },
+    /// Register a memory that is kept in a file; two descriptors come with the message, the memory's
+    /// and the file's. Answered by [`ControlReply::Region`].
+    RegisterBacked {
+        /// Length in bytes.
+        length: u64,
+        /// Address of its first byte.
+        base: u64,
+    },
 }
 
 /// What the engine process answers.
@@ -126,7 +134,7 @@ pub enum ControlReply {
         /// Names the session from now on.
         session: u32,
     },
-    /// To [`ControlRequest::Register`].
+    /// To [`ControlRequest::Register`] and [`ControlRequest::RegisterBacked`].
     Region {
         /// Names the region within the application.
         region: u8,
@@ -232,6 +240,7 @@ mod tests {
             ControlRequest::Status,
             ControlRequest::Disconnect { session: 1, remotes: vec![3, 1027] },
             ControlRequest::Ops { older_than_us: 1 << 40 },
+            ControlRequest::RegisterBacked { length: 1 << 40, base: 7 },
         ];
         let mut bytes = [0u8; 512];
         for request in requests {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nic_kernels::append::{self, Appended};
+use nic_kernels::append::{self, Appended, Persist};
 use nic_kernels::fetch::{self, ReplyHeader};
 use nic_kernels::log::{BadBatch, Batch};
 use nic_wire::KernelId;
@@ -38,6 +38,19 @@ impl<'a> Append<'a> {
     #[inline]
     pub(crate) fn new(remote: u16, log: u64, tag: u64, payload: &'a [u8]) -> Self {
         Append { remote, arguments: append::Arguments::home(log, tag, payload), payload }
+    }
+}
+
+impl Op<Append<'_>> {
+    /// Waits until the record would survive a loss of power: it is over when the file of the log's
+    /// region has it. Readers see the record earlier. Without such a file it ends as
+    /// [`Status::Unsupported`](crate::Status::Unsupported), not executed. If it ends as
+    /// [`Status::NotPersisted`](crate::Status::NotPersisted) or by its deadline with
+    /// [`Fate::Unknown`](crate::Fate::Unknown), the record may be in the log and not in the file.
+    #[must_use]
+    pub fn persist(mut self) -> Self {
+        self.operation.arguments.persist = Persist::Flush.code().into();
+        self
     }
 }
 

@@ -19,6 +19,16 @@ pub enum Persist {
     Flush,
 }
 
+impl Persist {
+    /// As it stands in the arguments.
+    pub const fn code(self) -> u16 {
+        match self {
+            Persist::None => 0,
+            Persist::Flush => 1,
+        }
+    }
+}
+
 /// The arguments of APPEND. The record's payload is the op's.
 #[derive(
     Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
@@ -56,10 +66,7 @@ impl Arguments {
             checksum: log::checksum(tag, payload).into(),
             tag: tag.into(),
             region: region.into(),
-            persist: U16::new(match persist {
-                Persist::None => 0,
-                Persist::Flush => 1,
-            }),
+            persist: persist.code().into(),
         }
     }
 

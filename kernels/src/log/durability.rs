@@ -376,6 +376,31 @@ fn what_cannot_be_persisted_says_so_and_how_far_it_got() {
 }
 
 #[test]
+fn what_is_torn_is_never_taken_for_a_record_of_a_later_round() {
+    for torn_at in [96, 224] {
+        let memory = RacyMem::allocate(ADDRESS + HEADER_BYTES + 256);
+        let log = Log::format(memory.clone(), ADDRESS, HEADER_BYTES + 256).unwrap();
+        for tag in 0..3 {
+            log.append(tag, b"apple").unwrap();
+        }
+        // The second record is torn, and so is one that was to come later, in it or behind them all.
+        let ring = ADDRESS + HEADER_BYTES;
+        memory.write(ring + 64 + 16, &[0; 8]).unwrap();
+        let later = layout::state(torn_at + 256, layout::Kind::Data);
+        memory.write(ring + torn_at, &later.to_le_bytes()).unwrap();
+        let (log, found) = Log::recover(memory, ADDRESS).unwrap();
+        assert_eq!(found, Recovery { records: 2, skipped_bytes: 64 });
+        assert_eq!(records(&log).into_keys().collect::<Vec<_>>(), [0, 128]);
+        log.trim(log.watermark()).unwrap();
+        while log.tail() < torn_at + 256 {
+            assert_eq!(log.append(7, b"").map(|at| at + 32), Ok(log.watermark()));
+            assert_eq!(log.watermark(), log.tail());
+            log.trim(log.watermark()).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_header_that_is_none_is_not_recovered() {
     let image = |place: usize, value: u8| {
         let mut epoch = Epoch::new(alloc::vec![0; 1024], false).0;

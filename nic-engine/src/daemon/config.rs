@@ -30,6 +30,8 @@ pub struct Config {
     pub port: PortSettings,
     /// How engines run.
     pub engine: EngineSettings,
+    /// What regions may be.
+    pub regions: RegionSettings,
     /// How much each user may have, over all of the user's applications and all engines.
     pub quota: QuotaSettings,
     /// Where the counters can be had beside the counters file.
@@ -60,6 +62,15 @@ pub struct EngineSettings {
     /// How long ops that are under way may take to end after SIGTERM or SIGINT, in milliseconds.
     /// New ones are refused meanwhile; a second signal ends the process at once.
     pub drain_timeout_ms: u64,
+}
+
+/// The `[regions]` table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, DocumentedFields)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegionSettings {
+    /// Applications may keep regions in files of theirs, which this process then writes and syncs
+    /// when ops ask for it. Files of all applications are written one after the other.
+    pub backing: bool,
 }
 
 /// The `[quota]` table.
@@ -130,6 +141,7 @@ impl Default for Config {
             insecure_network: false,
             port: PortSettings::default(),
             engine: EngineSettings::default(),
+            regions: RegionSettings::default(),
             quota: QuotaSettings::default(),
             metrics: MetricsSettings::default(),
             hardening: HardeningSettings::default(),

@@ -22,6 +22,7 @@ use super::hardening::Hardening;
 use super::quota::{Quotas, Usage};
 use super::status;
 use crate::engine::{Answer, Answered, Live, Refusal, Work};
+use crate::flusher::FlushLine;
 use crate::plane::{self, Outgoing};
 use nic_wire::{Span, Status};
 
@@ -61,6 +62,8 @@ pub(super) struct Control {
     warnings: Vec<String>,
     admission: Admission,
     quotas: Quotas,
+    /// How regions come to their files, by engine; none if they may not.
+    pub(super) lines: Vec<FlushLine>,
     pub(super) draining: Draining,
     /// What the process has given up, if it is a daemon's.
     pub(super) hardening: Option<Hardening>,
@@ -89,6 +92,7 @@ impl Control {
             warnings: Vec::new(),
             admission: Admission::default(),
             quotas: Quotas::new(&QuotaSettings::default()),
+            lines: Vec::new(),
             draining: Draining::default(),
             hardening: None,
             drain_timeout: Duration::ZERO,
@@ -108,6 +112,11 @@ impl Control {
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What wakes an engine.
+    pub(super) fn engine_bell(&self, engine: usize) -> Arc<Doorbell> {
+        Arc::clone(&self.links[engine].bell)
     }
 
     pub(super) fn engines(&self) -> usize {
@@ -288,7 +297,8 @@ impl Control {
         let translated = match (&connection.user, connection.client) {
             (Ok(user), Some(client)) => self.quotas.take(*user, change.booked()).and_then(|()| {
                 let (address, bells) = (self.addresses[engine], &self.links[engine].bells);
-                plane::translate(client, address, request, descriptors, bells)
+                let line = self.lines.get(engine);
+                plane::translate(client, address, request, descriptors, bells, line)
                     .inspect_err(|_| self.quotas.give_back(*user, change.booked()))
             }),
             _ => Err(hello_first()),

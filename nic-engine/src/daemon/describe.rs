@@ -4,7 +4,9 @@
 use documented::DocumentedFields;
 use toml::{Table, Value};
 
-use super::config::{Config, EngineSettings, HardeningSettings, MetricsSettings, QuotaSettings};
+use super::config::{
+    Config, EngineSettings, HardeningSettings, MetricsSettings, QuotaSettings, RegionSettings,
+};
 use crate::ports::PortSettings;
 
 impl Config {
@@ -21,6 +23,7 @@ impl Config {
             text.push_str(&match name.as_str() {
                 "port" => options::<PortSettings>(settings),
                 "engine" => options::<EngineSettings>(settings),
+                "regions" => options::<RegionSettings>(settings),
                 "quota" => options::<QuotaSettings>(settings),
                 "metrics" => options::<MetricsSettings>(settings),
                 "hardening" => options::<HardeningSettings>(settings),
@@ -70,7 +73,7 @@ mod tests {
     fn every_option_is_described() {
         let text = Config::described().unwrap();
         let unknown = Config::parse("x = 1", "text").unwrap_err().to_string();
-        let names = ["port", "engine", "quota", "metrics", "hardening"];
+        let names = ["port", "engine", "regions", "quota", "metrics", "hardening"];
         let tables = [("", unknown)].into_iter().chain(names.map(|table| {
             let text = format!("[{table}]\nx = 1");
             (table, Config::parse(&text, "text").unwrap_err().to_string())

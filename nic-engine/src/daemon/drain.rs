@@ -80,6 +80,7 @@ impl Control {
             ControlRequest::Hello { .. }
             | ControlRequest::OpenSession { .. }
             | ControlRequest::Register { .. }
+            | ControlRequest::RegisterBacked { .. }
             | ControlRequest::Export { .. }
             | ControlRequest::Serve { .. }
             | ControlRequest::Connect { .. } => true,

@@ -20,12 +20,11 @@ mod quota;
 mod run;
 mod start;
 mod status;
-mod threads;
 
 pub use admission::{Admission, Principal};
 pub use config::{
     Config, ConfigFault, EngineSettings, HardeningSettings, MetricsSettings, QuotaSettings,
-    Seccomp, WaitMode, default_socket,
+    RegionSettings, Seccomp, WaitMode, default_socket,
 };
 pub use control::ControlError;
 pub use counters_page::{CountersFault, CountersFile, CountersPage};
@@ -44,6 +43,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nic_kernels::KernelSet;
+use nic_kernels::mapped::Flushes;
 use nic_ports::Port;
 use nic_shm::{ControlListener, ControlSocket, Doorbell, DoorbellSet, Mailbox, RacyMem};
 
@@ -52,8 +52,10 @@ use self::crowding::Crowding;
 use self::engine_thread::{EngineLink, Post, drive};
 use crate::clock;
 use crate::engine::{Answered, EngineConfig, Neighbours};
+use crate::flusher::Flusher;
 use crate::local::LocalEngine;
 use crate::ports::{Opened, ReadyPort};
+use crate::threads;
 use crate::waiting::Waiting;
 
 /// How a daemon's engines are driven.
@@ -70,6 +72,11 @@ pub struct Daemon {
     control: Control,
     threads: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    /// Where what is done for each engine's regions is counted, and how many ops it has at a time.
+    flushes: Vec<Arc<Flushes>>,
+    ops: usize,
+    /// Ends after the engines.
+    flusher: Option<Flusher>,
 }
 
 impl Daemon {
@@ -135,11 +142,13 @@ impl Daemon {
         let mut threads = Vec::new();
         let mut addresses = Vec::new();
         let mut descriptions = Vec::new();
+        let mut flushes = Vec::new();
         for (number, (port, neighbours)) in ports.into_iter().zip(neighbours).enumerate() {
             let config = EngineConfig { engine: number as u8, ..config.clone() };
             let mut engine = port.engine(config, getrandom::u64()?, clock::now())?;
             engine.set_neighbours(neighbours);
             addresses.push(engine.address());
+            flushes.push(engine.flushes());
             descriptions.push(engine.describe_port());
             tracing::info!(number, address = %engine.address(), "{}", engine.describe_port());
             let core = settings.cores.get(number).copied().flatten();
@@ -151,7 +160,8 @@ impl Daemon {
         }
         let mut control = Control::new(links, addresses, descriptions, answered, control_bell);
         control.warn(crowding.warnings);
-        Ok(Daemon { control, threads, stop })
+        let ops = usize::from(config.requests());
+        Ok(Daemon { control, threads, stop, flushes, ops, flusher: None })
     }
 
     /// Lets others in than the own user and root, each with so much. Sockets that are handed to
@@ -160,6 +170,20 @@ impl Daemon {
     pub fn admitting(mut self, admission: Admission, quota: &QuotaSettings) -> Self {
         self.control.admit(admission, quota);
         self
+    }
+
+    /// Lets applications keep regions in files, which a thread of this process writes.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn backing_regions(mut self) -> Result<Self, DaemonError> {
+        let flusher = Flusher::start()?;
+        let line = |(engine, flushes): (usize, &Arc<Flushes>)| {
+            flusher.line(Arc::clone(flushes), self.control.engine_bell(engine), self.ops)
+        };
+        self.control.lines = self.flushes.iter().enumerate().map(line).collect();
+        self.flusher = Some(flusher);
+        Ok(self)
     }
 
     /// Lets ops that are under way end for so long when it is asked to end; without, for no time.
@@ -195,6 +219,7 @@ impl Daemon {
                 tracing::error!("an engine thread ended by a panic");
             }
         }
+        drop(self.flusher);
         Ok(outcome?)
     }
 

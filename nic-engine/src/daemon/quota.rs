@@ -31,7 +31,8 @@ impl Usage {
                 let ops = geometry.depth.into();
                 Usage { sessions: 1, ops, bytes: pages(bytes), regions: 0 }
             }
-            ControlRequest::Register { length, .. } => {
+            ControlRequest::Register { length, .. }
+            | ControlRequest::RegisterBacked { length, .. } => {
                 Usage { regions: 1, bytes: pages(*length), ..Usage::default() }
             }
             _ => Usage::default(),

@@ -56,6 +56,7 @@ pub fn run<K: KernelSet + Send + 'static>(config: &Config) -> Result<(), DaemonE
     let daemon = Daemon::start_opened(opened, &engine, &settings, Some(&counters))?
         .admitting(admission, &config.quota)
         .draining_for(Duration::from_millis(config.engine.drain_timeout_ms));
+    let daemon = if config.regions.backing { daemon.backing_regions()? } else { daemon };
     if let Some(scraped) = scraped {
         let pages = (0..cores_count).filter_map(|engine| counters.page(engine)).collect();
         tracing::info!(address = %scraped.local_addr()?, "metrics are served at /metrics");

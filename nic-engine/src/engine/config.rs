@@ -3,6 +3,8 @@
 use nic_kernels::Budget;
 use nic_wire::Span;
 
+use super::TABLE_MIN;
+
 /// Sizes and times of one engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -49,6 +51,13 @@ pub struct EngineConfig {
     pub connect_timeout: Span,
     /// The number of each flow's first packet; `None`: random.
     pub first_packet_number: Option<u64>,
+}
+
+impl EngineConfig {
+    /// How many ops of other hosts may be in hand, the least counted in.
+    pub fn requests(&self) -> u16 {
+        self.ops_in.max(TABLE_MIN)
+    }
 }
 
 impl Default for EngineConfig {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use nic_kernels::KernelSet;
-use nic_kernels::mapped::ControlError;
+use nic_kernels::mapped::{Backing, ControlError, DomainId};
 use nic_shm::RacyMem;
 use nic_transport::ConnectError;
 use nic_wire::session::{Geometry, REMOTES_MAX};
@@ -33,6 +33,9 @@ impl<K: KernelSet> Core<K> {
             Work::CloseSession { client, session } => self.close_session(client, session).map(Some),
             Work::Register { client, memory, base } => {
                 self.register(client, memory, base).map(Some)
+            }
+            Work::RegisterBacked { client, memory, base, backing } => {
+                self.register_backed(client, memory, base, backing).map(Some)
             }
             Work::Deregister { client, region } => self.deregister(client, region).map(Some),
             Work::Export { client, region, access, follow, secret } => self
@@ -89,7 +92,7 @@ impl<K: KernelSet> Core<K> {
         found.ok_or_else(|| Refusal::new(Status::BadCommand, "this application is not connected"))
     }
 
-    fn domain(&mut self, client: ClientId) -> Result<nic_kernels::mapped::DomainId, Refusal> {
+    fn domain(&mut self, client: ClientId) -> Result<DomainId, Refusal> {
         Ok(self.client(client)?.domain)
     }
 
@@ -112,7 +115,7 @@ impl<K: KernelSet> Core<K> {
         }
         for region in 0..=u8::MAX {
             if self.memory.region(domain, region).is_ok() {
-                released.push(Released::Memory(self.memory.deregister(domain, region)?));
+                released.extend(self.release(domain, region)?);
             }
         }
         self.memory.remove_domain(domain)?;
@@ -165,11 +168,31 @@ impl<K: KernelSet> Core<K> {
         Ok(Answer::Region(self.memory.register(domain, memory, base)?))
     }
 
+    fn register_backed(
+        &mut self,
+        client: ClientId,
+        memory: RacyMem,
+        base: u64,
+        backing: Box<dyn Backing>,
+    ) -> Result<Answer, Refusal> {
+        let domain = self.domain(client)?;
+        let region = self.memory.register(domain, memory, base)?;
+        self.memory.back(domain, region, backing)?;
+        Ok(Answer::Region(region))
+    }
+
     fn deregister(&mut self, client: ClientId, region: u8) -> Result<Answer, Refusal> {
         let domain = self.domain(client)?;
-        let memory = self.memory.deregister(domain, region)?;
+        let released = self.release(domain, region)?;
         self.executor.release_revoked(&mut self.memory);
-        Ok(Answer::Released(vec![Released::Memory(memory)]))
+        Ok(Answer::Released(released))
+    }
+
+    /// Takes a region from everyone; what it was made of is the asker's to drop.
+    fn release(&mut self, domain: DomainId, region: u8) -> Result<Vec<Released>, Refusal> {
+        let backing = self.memory.unback(domain, region).map(Released::Backing);
+        let memory = Released::Memory(self.memory.deregister(domain, region)?);
+        Ok(backing.into_iter().chain([memory]).collect())
     }
 
     fn revoke(

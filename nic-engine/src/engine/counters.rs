@@ -134,6 +134,14 @@ counters! {
     unplaced_packets: Total "packets",
     /// Parts of payloads that could not be placed; their ops failed.
     unplaced_parts: Total "frames",
+    /// Flushes asked for by ops: ranges of regions to be written to their files.
+    flushes: Total "flushes",
+    /// Times that a region's file was synced; many flushes share one.
+    flush_syncs: Total "times",
+    /// Bytes written to files of regions.
+    flushed_bytes: Total "bytes",
+    /// Files of regions that could not be written, and persist nothing any more.
+    flush_failures: Total "files",
     /// Packets forwarded to another engine of the process.
     forwarded: Total "packets",
     /// Packets that another engine of the process forwarded to this one.

@@ -41,9 +41,11 @@ pub use work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionPart
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nic_kernels::mapped::{MappedMemory, Tables};
+use nic_kernels::mapped::{Flushes, MappedMemory, Tables};
 use nic_kernels::{Executor, KernelSet, Limits};
 use nic_ports::{Burst, Port};
 use nic_transport::{Config as FlowConfig, ConfigError, Endpoint};
@@ -115,7 +117,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let endpoint = Endpoint::new(flow_config, config.engine, seed, seed.rotate_left(32))?;
         let tables =
             Tables { domains: config.clients, regions: config.regions, exports: config.exports };
-        let (ops_in, holds) = (config.ops_in.max(TABLE_MIN), config.holds.max(TABLE_MIN));
+        let (ops_in, holds) = (config.requests(), config.holds.max(TABLE_MIN));
         let core = Core {
             address: port.local_address(),
             endpoint,
@@ -346,6 +348,11 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         self.core.address
     }
 
+    /// For who writes its regions to their files: what is done is counted there.
+    pub fn flushes(&self) -> Arc<Flushes> {
+        self.core.memory.flushes()
+    }
+
     /// Its port.
     pub fn port(&self) -> &P {
         &self.port
@@ -355,7 +362,13 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
     pub fn counters(&self) -> Counters {
         let port = self.port.counters();
         let flows = self.core.endpoint.counters();
+        let flushes = self.core.memory.flushes();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
+            flushes: count(&flushes.requests),
+            flush_syncs: count(&flushes.syncs),
+            flushed_bytes: count(&flushes.bytes),
+            flush_failures: count(&flushes.failures),
             flows: self.core.endpoint.flows() as u64,
             sessions: self.core.open_sessions.len() as u64,
             ops_out: self.core.ops.live() as u64,

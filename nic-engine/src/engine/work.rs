@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use nic_kernels::Access;
+use nic_kernels::mapped::Backing;
 use nic_shm::{RacyMem, WakeSender, WatchedDoorbell};
 use nic_wire::session::Geometry;
 use nic_wire::{Rkey, Status, Time};
@@ -62,6 +63,17 @@ pub enum Work {
         memory: RacyMem,
         /// Address of its first byte.
         base: u64,
+    },
+    /// The same for a memory that is kept in a file.
+    RegisterBacked {
+        /// Whose.
+        client: ClientId,
+        /// The memory.
+        memory: RacyMem,
+        /// Address of its first byte.
+        base: u64,
+        /// The way to its file.
+        backing: Box<dyn Backing>,
     },
     /// Give a region up.
     Deregister {
@@ -140,7 +152,7 @@ pub enum Answer {
     Client(ClientId),
     /// To [`Work::OpenSession`].
     Session(u32),
-    /// To [`Work::Register`].
+    /// To [`Work::Register`] and [`Work::RegisterBacked`].
     Region(u8),
     /// To [`Work::Export`].
     Exported(Rkey),
@@ -160,6 +172,8 @@ pub enum Answer {
 pub enum Released {
     /// A region's memory.
     Memory(RacyMem),
+    /// The way to a region's file.
+    Backing(Box<dyn Backing>),
     /// A session.
     Session(SessionParts),
 }

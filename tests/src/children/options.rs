@@ -30,6 +30,8 @@ pub enum Role {
     Load(LoadOptions),
     /// Receives messages, or sends them.
     Messages(MessagesOptions),
+    /// The owner of a log that is kept in a file.
+    LogOwner(LogOwnerOptions),
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
             Role::Meddler(_) => "meddling application",
             Role::Load(_) => "load",
             Role::Messages(_) => "messenger",
+            Role::LogOwner(_) => "owner of a log",
         }
     }
 }
@@ -137,6 +140,17 @@ pub struct InitiatorOptions {
     pub table: String,
     /// Keys in that table.
     pub keys: u64,
+}
+
+/// The owner of a log that is kept in a file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LogOwnerOptions {
+    /// Its engine.
+    pub socket: PathBuf,
+    /// Where the region is kept.
+    pub file: PathBuf,
+    /// How long the region is, and the log in it, in bytes.
+    pub bytes: u64,
 }
 
 /// The owner of a table that changes all the time.

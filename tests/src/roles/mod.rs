@@ -6,6 +6,7 @@ mod flood;
 mod forker;
 mod initiator;
 mod load;
+mod log_owner;
 mod meddler;
 mod messages;
 mod racer;
@@ -44,6 +45,7 @@ pub(crate) fn run(role: Role) -> Result<()> {
         Role::Meddler(options) => meddler::run(&options),
         Role::Load(options) => load::run(options),
         Role::Messages(options) => messages::run(options),
+        Role::LogOwner(options) => log_owner::run(&options),
     }
 }
 

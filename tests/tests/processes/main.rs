@@ -14,6 +14,7 @@ mod draining;
 mod handles;
 mod meddling;
 mod messages;
+mod persistence;
 mod quotas;
 mod refusals;
 mod waiting;

@@ -36,7 +36,7 @@ impl Parts {
     fn request(&self) -> ControlRequest {
         let [depth, arena_bytes, receive_buffers, receive_buffer_bytes] = self.numbers;
         let (session, region) = (depth, arena_bytes as u8);
-        match self.kind % 12 {
+        match self.kind % 13 {
             0 => ControlRequest::Hello {
                 layout_version: depth,
                 name: self.text.clone(),
@@ -57,6 +57,7 @@ impl Parts {
                 remotes: self.bytes.iter().map(|byte| u16::from(*byte) << 4).collect(),
             },
             10 => ControlRequest::Ops { older_than_us: self.long },
+            11 => ControlRequest::RegisterBacked { length: self.long, base: self.longer },
             _ => ControlRequest::Status,
         }
     }

@@ -35,6 +35,11 @@ const CALLS: &[i64] = &[
     libc::SYS_read,
     // Everyone: eventfds to be rung, the counters of an application's status, log lines.
     libc::SYS_write,
+    // Flusher: what ops have asked to be in the files of their regions. Applications have opened
+    // these, and handed them over.
+    libc::SYS_pwrite64,
+    // The same: that it survives a loss of power.
+    libc::SYS_fdatasync,
     // Log lines of several parts.
     libc::SYS_writev,
     // Engines and control thread: sleep until something comes.

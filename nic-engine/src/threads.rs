@@ -1,4 +1,4 @@
-//! Threads of a daemon.
+//! Threads of a process of engines.
 
 use std::io;
 use std::sync::mpsc::sync_channel;
@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) fn start(
+pub(crate) fn start(
     name: String,
     first: impl FnOnce() + Send + 'static,
     body: impl FnOnce() + Send + 'static,
