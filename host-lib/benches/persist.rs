@@ -1,5 +1,6 @@
-//! Appends that persist, by how many are in flight, against what their file takes for itself: the
-//! same bytes written and synced in a plain loop, in the same run. All in one process, with an
+//! Appends that persist, by how many are in flight, against what their file takes for itself, the
+//! same bytes written and synced in a plain loop, and against appends that do not persist; all in
+//! the same run. All in one process, with an
 //! inline engine. `cargo bench -p nic-host --bench persist [-- FOLDER]`; the folder, the current one
 //! unless it is given, says which device is measured.
 
@@ -50,11 +51,15 @@ fn measure(path: &Path) -> Result<Vec<(String, Slice)>, Box<dyn Error>> {
     let export = region.export(Access::READ.and(Access::WRITE).and(Access::ATOMIC))?;
     let session = nic.session().depth(256).open()?;
     let remote = session.connect(&export.ticket())?;
-    for window in [1, 8, 64, 256] {
-        let before = syncs(&nic)?;
-        let mut slice = appends(&session, &remote, window, || Ok(log.trim(log.watermark())?))?;
-        slice.syncs = syncs(&nic)? - before;
-        slices.push((window.to_string(), slice));
+    for persists in [true, false] {
+        for window in [1, 8, 64, 256] {
+            let before = syncs(&nic)?;
+            let trim = || Ok(log.trim(log.watermark())?);
+            let mut slice = appends(&session, &remote, persists, window, trim)?;
+            slice.syncs = syncs(&nic)? - before;
+            let name = if persists { "" } else { "volatile " };
+            slices.push((format!("{name}{window}"), slice));
+        }
     }
     Ok(slices)
 }
@@ -77,6 +82,7 @@ fn plain(path: &Path) -> Result<Slice, Box<dyn Error>> {
 fn appends(
     session: &Session,
     remote: &RemoteRegion,
+    persists: bool,
     window: usize,
     trim: impl Fn() -> Result<(), Box<dyn Error>>,
 ) -> Result<Slice, Box<dyn Error>> {
@@ -85,7 +91,8 @@ fn appends(
     let mut appends = 0;
     while begin.elapsed() < SLICE || !pending.is_empty() {
         while pending.len() < window && begin.elapsed() < SLICE {
-            pending.push(session.submit(remote.append(0, appends, PAYLOAD).persist())?);
+            let op = remote.append(0, appends, PAYLOAD);
+            pending.push(session.submit(if persists { op.persist() } else { op })?);
         }
         session.wait(Duration::from_secs(1))?;
         for done in session.poll()? {
