@@ -165,6 +165,10 @@ impl Memory for Beneath {
         }
     }
 
+    fn is_flush_over(&self, pending: &PendingBeneath) -> bool {
+        with!(self, pending, |memory, own| memory.is_flush_over(own))
+    }
+
     fn atomicity(&self) -> Atomicity {
         match self {
             Beneath::Mapped(memory) => memory.atomicity(),
@@ -357,6 +361,10 @@ impl Memory for Checked {
 
     fn flushes_over(&self) -> u64 {
         self.beneath.flushes_over()
+    }
+
+    fn is_flush_over(&self, pending: &Pending) -> bool {
+        self.beneath.is_flush_over(&pending.beneath)
     }
 
     fn atomicity(&self) -> Atomicity {

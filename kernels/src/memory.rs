@@ -354,6 +354,13 @@ pub trait Memory {
         0
     }
 
+    /// Whether a [`Request::Flush`] is over, and a poll would say how. True if that is not known.
+    #[inline]
+    fn is_flush_over(&self, pending: &Self::Pending) -> bool {
+        let _ = pending;
+        true
+    }
+
     /// What the atomics of this memory give.
     fn atomicity(&self) -> Atomicity;
 }

@@ -123,6 +123,10 @@ impl Memory for DmaMemory {
         self.mapped.flushes_over()
     }
 
+    fn is_flush_over(&self, pending: &Pending) -> bool {
+        self.mapped.is_flush_over(&pending.mapped)
+    }
+
     fn atomicity(&self) -> Atomicity {
         self.mapped.atomicity()
     }

@@ -1,7 +1,7 @@
 //! Ops that wait until what they have changed is in their region's file.
 //!
 //! Whoever writes files counts the flushes that are over. An executor that finds the count changed
-//! lets all who wait ask once; they also ask now and then, and end at their deadlines.
+//! looks whose they are; all who wait also ask now and then, and end at their deadlines.
 
 use nic_wire::Status;
 
@@ -55,21 +55,26 @@ impl<P: Copy> Op<P> {
 }
 
 impl<K: KernelSet, M: Memory> Executor<K, M> {
-    /// Lets all who wait for flushes ask, if some are over since it was called last.
+    /// Lets those ask whose flushes are over, if some are since it was called last.
     #[inline]
     pub(super) fn notice_flushes(&mut self, memory: &M) {
         let over = memory.flushes_over();
         if over != self.flushes_over {
             self.flushes_over = over;
-            self.rouse_flushing();
+            self.rouse_flushing(memory);
         }
     }
 
     #[cold]
-    fn rouse_flushing(&mut self) {
+    fn rouse_flushing(&mut self, memory: &M) {
         // Where one leaves, the last takes its place.
         for place in (0..self.parked.len()).rev() {
-            self.rouse_flush(self.parked[place]);
+            let index = self.parked[place];
+            if let State::Flushing(pending) = self.slots[index as usize].op.state
+                && memory.is_flush_over(&pending)
+            {
+                self.rouse_flush(index);
+            }
         }
     }
 

@@ -183,6 +183,13 @@ impl Memory for MappedMemory {
         self.flushes_seen()
     }
 
+    #[inline]
+    fn is_flush_over(&self, pending: &Pending) -> bool {
+        let Action::Flush(number) = pending.action else { return true };
+        let is_live = self.live_region(pending).is_ok();
+        !is_live || !matches!(self.flush_outcome(pending, number), Ok(None))
+    }
+
     fn atomicity(&self) -> Atomicity {
         Atomicity { width_bytes: 8, scope: AtomicityScope::Host }
     }

@@ -96,7 +96,6 @@ impl MappedMemory {
     }
 
     /// What became of a flush whose region lives.
-    #[cold]
     pub(super) fn flush_outcome(
         &self,
         pending: &Pending,
