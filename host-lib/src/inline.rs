@@ -192,12 +192,12 @@ impl InlineEngine {
             timeout = timeout.min(most);
         }
         let bell = self.flusher.get().map(|(_, _, bell)| bell);
-        let descriptors: Vec<_> =
-            engine.wait_descriptor().into_iter().chain(bell.map(|bell| bell.as_fd())).collect();
-        match descriptors.as_slice() {
-            [] => std::thread::sleep(timeout),
-            // A wait that fails is a short one; the turn that follows finds out why.
-            descriptors => drop(wait_any(descriptors, Some(timeout))),
+        // A wait that fails is a short one; the turn that follows finds out why.
+        match (engine.wait_descriptor(), bell) {
+            (Some(port), None) => drop(wait_any(&[port], Some(timeout))),
+            (Some(port), Some(bell)) => drop(wait_any(&[port, bell.as_fd()], Some(timeout))),
+            (None, Some(bell)) => drop(wait_any(&[bell.as_fd()], Some(timeout))),
+            (None, None) => std::thread::sleep(timeout),
         }
         if let Some(bell) = bell {
             let _ = bell.drain();
