@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,10 @@ const BUFFER_BYTES: u64 = 1 << 20;
 
 /// A region's file, which nobody else has: it is locked until owner and engine have closed it.
 pub(crate) struct Backing {
+    /// Locked, and the engine's. The owner never syncs it: an error of writing is told once to each
+    /// opening of a file, and whoever did not ask hears of it no more.
+    engines: File,
+    /// The owner's.
     file: File,
     path: PathBuf,
 }
@@ -38,8 +42,14 @@ impl Backing {
             fault(format!("{error}; give the path of an ordinary file that this user may write"))
         })?;
         lock(&file).map_err(fault)?;
+        let engines = file;
+        let file = options.open(path).map_err(|error| fault(error.to_string()))?;
         let failed = |error: std::io::Error| fault(error.to_string());
         let metadata = file.metadata().map_err(failed)?;
+        let locked = engines.metadata().map_err(failed)?;
+        if (metadata.dev(), metadata.ino()) != (locked.dev(), locked.ino()) {
+            return Err(fault("it was replaced while it was opened; try again".to_owned()));
+        }
         let found = metadata.len();
         if !metadata.is_file() || found > length {
             return Err(fault(format!(
@@ -58,7 +68,7 @@ impl Backing {
         file.sync_all().map_err(failed)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)?;
-        Ok(Backing { file, path: path.to_owned() })
+        Ok(Backing { engines, file, path: path.to_owned() })
     }
 
     /// Copies what the file holds to the memory.
@@ -94,7 +104,7 @@ impl Backing {
 
 impl AsFd for Backing {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.engines.as_fd()
     }
 }
 

@@ -152,7 +152,8 @@ impl Region {
 
     /// Writes a range of it, in bytes from its first, to its file; when this returns, the range
     /// survives a loss of power. For what the owner changes: a log's header after a trim, a table
-    /// that it has filled. What ops persist at the same time is theirs to write.
+    /// that it has filled. What ops persist at the same time is theirs to write: a range that
+    /// records are appended to meanwhile may get an older copy over one of them.
     ///
     /// # Errors
     /// The region is in no file, the range is not all in it, or the file cannot be written.

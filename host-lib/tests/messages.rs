@@ -24,10 +24,21 @@ struct Ends<'s> {
 
 /// Runs a test with a sender of some streams and a receiver that has posted buffers.
 fn with_ends(streams: u16, memory: usize, buffers: &[usize], test: impl FnOnce(&mut Ends<'_>)) {
+    with_room(128, streams, memory, buffers, test);
+}
+
+/// The same, with so many receive buffers.
+fn with_room(
+    room: u32,
+    streams: u16,
+    memory: usize,
+    buffers: &[usize],
+    test: impl FnOnce(&mut Ends<'_>),
+) {
     let nic = Nic::inline(Default::default()).unwrap();
     let export = nic.region(4096).create().unwrap();
     let export = export.export(Access::CALL).unwrap();
-    let receiving = nic.session().receive_buffers(128, 2048).open().unwrap();
+    let receiving = nic.session().receive_buffers(room, 2048).open().unwrap();
     let session = nic.session().open().unwrap();
     let remote = session.connect(&export.ticket()).unwrap();
     let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
@@ -232,6 +243,107 @@ fn a_message_longer_than_its_buffers_is_refused_with_numbers() {
         let unknown = ends.sender.send(2, b"", LONG);
         assert_eq!(unknown, Err(SendError::NoStream { found: 2, streams: 2 }));
     });
+}
+
+#[test]
+fn messages_that_fail_behind_a_slow_one_leave_room_for_others() {
+    with_room(8, 1, 16 * MIB, &[8 * MIB, 4096], |ends| {
+        let slow = ends.send(0, &pattern(1, 8 * MIB));
+        let long: Vec<_> = (0..20).map(|_| ends.send(0, &[2; 8192])).collect();
+        let last = ends.send(0, b"last");
+        assert_eq!(ends.next(), Ok((0, pattern(1, 8 * MIB))));
+        assert_eq!(ends.outcome(slow), Ok(()));
+        for message in long {
+            assert!(matches!(ends.outcome(message), Ok(()) | Err(SendError::TooLong { .. })));
+        }
+        assert_eq!(ends.outcome(last), Ok(()));
+        while !matches!(ends.next(), Ok((0, found)) if found == b"last") {}
+    });
+}
+
+#[test]
+fn what_is_sent_behind_a_cancelled_message_has_its_own_end() {
+    for turns in 0..6 {
+        with_ends(1, 16 * MIB, &[8 * MIB, 4096], |ends| {
+            let slow = ends.send(0, &pattern(1, 8 * MIB));
+            (0..turns).for_each(|_| ends.turn());
+            // The receiver hears of both at once.
+            assert!(ends.sender.cancel(slow));
+            let small = ends.sender.send(0, b"small", LONG).unwrap();
+            assert!(matches!(ends.outcome(slow), Err(SendError::Cancelled(_))));
+            assert_eq!(ends.outcome(small), Ok(()));
+            assert!(ends.next().is_err());
+            assert_eq!(ends.next(), Ok((0, b"small".to_vec())));
+        });
+    }
+}
+
+#[test]
+fn credit_is_noticed_however_late_it_comes() {
+    with_ends(1, MIB, &[], |ends| {
+        assert_eq!(ends.sender.send(0, b"early", LONG), Err(SendError::Full));
+        // Longer than one request for credit waits.
+        let end = std::time::Instant::now() + Duration::from_millis(1200);
+        while std::time::Instant::now() < end {
+            ends.turn();
+        }
+        assert_eq!(ends.sender.credits(), 0);
+        ends.receiver.post(vec![0; 64]).unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        while ends.sender.credits() == 0 {
+            ends.turn();
+            assert!(std::time::Instant::now() < end, "the sender hears nothing of its credit");
+        }
+        let message = ends.sender.send(0, b"late", LONG).unwrap();
+        assert_eq!(ends.outcome(message), Ok(()));
+    });
+}
+
+#[test]
+fn whoever_has_no_room_for_an_answer_is_not_heard() {
+    let nic = Nic::inline(Default::default()).unwrap();
+    let region = nic.region(4096).create().unwrap();
+    let export = region.export(Access::CALL).unwrap();
+    let receiving = nic.session().receive_buffers(16, 2048).open().unwrap();
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
+    receiver.post(vec![0; 64]).unwrap();
+    let mut opening = Sender::begin(&session, &remote, SERVICE, 1, MIB as u64).unwrap();
+    let mut sender = loop {
+        assert_eq!(receiver.poll().unwrap().count(), 0);
+        match opening.poll().unwrap() {
+            Ok(sender) => break sender,
+            Err(still) => opening = still,
+        }
+    };
+    // An OPEN of one stream, from somebody else, again and again.
+    let mut open = [0; 56];
+    (open[0], open[1], open[2]) = (1, 1, 1);
+    let other = nic.session().open().unwrap();
+    let way = other.connect(&export.ticket()).unwrap();
+    for room in (0..24).cycle().take(100) {
+        let call = other.submit(way.call(SERVICE, &open, room)).unwrap();
+        let refused = loop {
+            assert_eq!(receiver.poll().unwrap().count(), 0);
+            if let Some(done) = other.poll().unwrap().next() {
+                break call.take(done).map(|_| ());
+            }
+        };
+        let status = Status::ServiceFailed;
+        assert!(
+            matches!(refused, Err(nic_host::OpError::Failed { status: found, .. }) if found == status)
+        );
+    }
+    // The first sender is still there, and there are receive buffers for it.
+    let message = sender.send(0, b"heard", LONG).unwrap();
+    let (mut arrived, mut sent) = (Vec::new(), Vec::new());
+    while sent.is_empty() {
+        arrived.extend(receiver.poll().unwrap());
+        sent.extend(sender.poll().unwrap());
+    }
+    assert_eq!(sent, [Sent { message, outcome: Ok(()) }]);
+    assert!(matches!(arrived.as_slice(), [Ok(heard)] if heard.bytes() == b"heard"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nic_kernels::Access;
+use nic_kernels::mapped::check_base;
 use nic_shm::{Doorbell, DoorbellSet, Pages, RacyMem, SharedMemory, WakeReceiver, WakeSender};
 use nic_wire::control::{ControlReply, ControlRequest};
 use nic_wire::{Rkey, Status};
@@ -102,12 +103,16 @@ pub fn translate(
         ControlRequest::CloseSession { session } => Work::CloseSession { client, session },
         ControlRequest::Register { length, base } => {
             let [descriptor] = expected(descriptors, "its memory")?;
-            Work::Register { client, memory: region_memory(descriptor, length)?, base }
+            let memory = region_memory(descriptor, length)?;
+            // Here: what an engine refuses it has to unmap.
+            check_base(&memory, base).map_err(refusal)?;
+            Work::Register { client, memory, base }
         }
         ControlRequest::RegisterBacked { length, base } => {
             let line = line.ok_or_else(|| Refusal::new(Status::Unsupported, NO_BACKING))?;
             let [memory, file] = expected(descriptors, "its memory, and its file")?;
             let memory = region_memory(memory, length)?;
+            check_base(&memory, base).map_err(refusal)?;
             let backing = line.back(memory.clone(), file).map_err(refusal)?;
             Work::RegisterBacked { client, memory, base, backing }
         }

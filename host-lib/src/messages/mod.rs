@@ -9,8 +9,9 @@
 //! A small message travels in the call that announces it. A larger one stays where it is, in the
 //! sender's memory, and its receiver reads it from there in pieces, a bounded number at a time, with
 //! the reply credits that all reads have. Nobody but the receiving application ever writes its
-//! buffers, and once a message is over nobody reads its memory any more: each has a key of its own,
-//! which is revoked if the receiver has not said that it is done.
+//! buffers, and once a message is over it is not read any more: each has a key of its own, which is
+//! revoked if the receiver has not said that it is done. A key reads all of its sender's memory:
+//! what is in there is no secret from the receiver.
 //!
 //! ```
 //! use std::time::Duration;

@@ -60,6 +60,16 @@ impl<T> Order<T> {
         sequence == self.first.wrapping_add(self.taken as u32)
     }
 
+    /// Whether a message is the first that has not left.
+    pub(super) fn is_first(&self, sequence: u32) -> bool {
+        sequence == self.first
+    }
+
+    /// How many messages have not left, up to the last that is known.
+    pub(super) fn ahead(&self) -> usize {
+        self.places.len()
+    }
+
     /// The first message, if it was taken in and `is_over`: it leaves.
     pub(super) fn leave(&mut self, is_over: impl FnOnce(&T) -> bool) -> Option<T> {
         let is_next = self.taken > 0 && self.places.front()?.as_ref().is_some_and(is_over);

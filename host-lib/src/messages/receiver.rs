@@ -7,8 +7,9 @@ use nic_engine::clock;
 use nic_wire::{Span, Status, Time};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, HERE, OPEN, SETTLE, THERE, VERSION};
+use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, HERE, OPEN, SETTLE, THERE};
 use super::form::{Code, Engine, Head, Place, Verdict};
+use super::form::{VERDICT_BYTES, VERSION};
 use super::incoming::{Channel, Incoming, Stage, arrival, fitting, way};
 use super::order::Order;
 use super::pull::{Pull, Pulls};
@@ -182,7 +183,7 @@ impl<'s> Receiver<'s> {
     /// The request makes no sense.
     pub fn call(&mut self, request: &[u8], answer: &mut Answer<'_>) -> Result<(), ServeError> {
         let (head, rest) = Head::read_from_prefix(request).map_err(|_| ServeError)?;
-        if head.version != VERSION {
+        if head.version != VERSION || answer.room() < VERDICT_BYTES as usize {
             return Err(ServeError);
         }
         if head.kind == OPEN {
@@ -194,7 +195,7 @@ impl<'s> Receiver<'s> {
             Some(channel) if channel.id == head.channel.get() => match head.kind {
                 ANNOUNCE => self.announced(&head, rest, answer),
                 SETTLE => {
-                    self.settled(&head);
+                    self.settled(&head)?;
                     self.say(answer, Code::Done, 0)
                 }
                 CREDIT if limit > head.number.get() => self.say(answer, Code::Done, 0),
@@ -271,8 +272,9 @@ impl<'s> Receiver<'s> {
             // It has been settled before it came, or was never to be sent.
             return self.say(answer, Code::Cancelled, 0);
         }
-        // Whatever lies in its announcement and is next ends here and at once.
-        if place.place == HERE && order.is_next(sequence) {
+        // Whatever lies in its announcement, is next and waits for none before it ends here and at
+        // once.
+        if place.place == HERE && order.is_next(sequence) && order.is_first(sequence) {
             channel.accounted += 1;
             let fitting = fitting(&mut self.posted, length);
             if let Some((_, message)) = order.take_in() {
@@ -297,25 +299,26 @@ impl<'s> Receiver<'s> {
     }
 
     /// A message is to end, if it has not: its sender has given it up.
-    fn settled(&mut self, head: &Head) {
-        let Some(channel) = &mut self.channel else { return };
+    fn settled(&mut self, head: &Head) -> Result<(), ServeError> {
+        let channel = self.channel.as_mut().ok_or(ServeError)?;
         let sequence = head.sequence.get();
-        let Some(order) = channel.streams.get_mut(usize::from(head.stream.get())) else { return };
+        let order = channel.streams.get_mut(usize::from(head.stream.get())).ok_or(ServeError)?;
         if order.has_left(sequence) {
-            return;
+            return Ok(());
         }
         if let Some(message) = order.get(sequence) {
             if !message.is_over() {
                 channel.accounted += u64::from(message.is_waiting());
                 message.fail(Code::Cancelled, &mut self.posted, &mut self.answers);
             }
-            return;
+            return Ok(());
         }
         let stage = Stage::Failed(Code::Cancelled);
         let message = Incoming { call: None, length: 0, deadline: Time::NEVER, stage };
-        if order.place(sequence, self.posted_max * 2, message).is_ok() {
-            channel.accounted += 1;
-        }
+        // There is a place for all that was announced on credit.
+        order.place(sequence, self.posted_max * 2, message).map_err(|_| ServeError)?;
+        channel.accounted += 1;
+        Ok(())
     }
 
     /// Gives buffers to messages whose turn it is.
@@ -409,7 +412,11 @@ impl<'s> Receiver<'s> {
         let longest = self.longest();
         for (call, code) in self.answers.drain(..) {
             let verdict = Verdict::new(code, limit, longest);
-            self.session.answer_later(call, Ok(verdict.as_bytes()))?;
+            match self.session.answer_later(call, Ok(verdict.as_bytes())) {
+                // Its caller was told that the service failed; the others are told the truth.
+                Ok(()) | Err(OpError::TooLong { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.session.publish_answers();
         Ok(())
@@ -419,10 +426,13 @@ impl<'s> Receiver<'s> {
         answer.append(Verdict::new(code, self.limit(), most).as_bytes())
     }
 
-    /// How many messages may have been announced, all in all.
+    /// How many messages may have been announced, all in all: one for each buffer, as long as there
+    /// is a place for each in its stream, where over ones may wait behind a slow one.
     fn limit(&self) -> u64 {
-        let accounted = self.channel.as_ref().map_or(0, |channel| channel.accounted);
-        accounted + self.posted.len() as u64
+        let Some(channel) = &self.channel else { return self.posted.len() as u64 };
+        let ahead = channel.streams.iter().map(Order::ahead).max().unwrap_or(0);
+        let places = (self.posted_max * 2).saturating_sub(ahead);
+        channel.accounted + self.posted.len().min(places) as u64
     }
 
     /// How many buffers messages have that have not left.

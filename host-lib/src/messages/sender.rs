@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use nic_engine::clock;
-use nic_wire::{Fate, Span, Status};
+use nic_wire::{Fate, Span, Status, Time};
 use zerocopy::IntoBytes;
 
 use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, SETTLE, THERE, VERDICT_BYTES};
@@ -21,6 +21,9 @@ use crate::session::{Session, Token};
 
 /// Messages that may be out at once.
 const OUT_MAX: usize = 256;
+
+/// How long a busy receiver is left alone.
+const BUSY_PAUSE: Span = Span::from_ms(1);
 
 /// Sends messages to one receiver. What is out when it is dropped is given up.
 pub struct Sender<'s> {
@@ -41,6 +44,8 @@ pub struct Sender<'s> {
     out: Vec<u16>,
     /// A call that the receiver answers when there is more credit.
     credit: Option<Token>,
+    /// [`SendError::Full`] was reported for want of credit: from when on to ask for some.
+    wants_credit: Option<Time>,
     ready: VecDeque<Sent>,
     request: Vec<u8>,
     /// Why nothing more can be sent.
@@ -140,6 +145,7 @@ impl<'s> Sender<'s> {
             free: (0..OUT_MAX as u16).rev().collect(),
             out: Vec::with_capacity(OUT_MAX),
             credit: None,
+            wants_credit: None,
             ready: VecDeque::with_capacity(OUT_MAX),
             request: Vec::with_capacity(ANNOUNCE_BYTES + INLINE_BYTES_MAX),
             closed: None,
@@ -235,7 +241,7 @@ impl<'s> Sender<'s> {
             })?;
         };
         let mut outcome = None;
-        session.look_until(nic_wire::Time::NEVER, |_| {
+        session.look_until(Time::NEVER, |_| {
             self.turn()?;
             let place = self.ready.iter().position(|sent| sent.message == message);
             outcome = place.and_then(|place| self.ready.remove(place)).map(|sent| sent.outcome);
@@ -319,13 +325,27 @@ impl<'s> Sender<'s> {
         if self.announced < self.limit {
             return Ok(());
         }
-        if self.credit.is_none() {
+        if self.wants_credit.is_none() {
+            self.wants_credit = Some(Time::ZERO);
+            self.ask_for_credit()?;
+        }
+        Err(SendError::Full)
+    }
+
+    /// Asks for credit, if it is wanted and there is none.
+    fn ask_for_credit(&mut self) -> Result<(), OpError> {
+        if self.announced < self.limit {
+            self.wants_credit = None;
+        }
+        let Some(from) = self.wants_credit else { return Ok(()) };
+        let is_due = from == Time::ZERO || clock::now() >= from;
+        if self.credit.is_none() && self.closed.is_none() && is_due {
             let mut head = Head::new(CREDIT, self.channel);
             head.number = self.limit.into();
             let call = self.remote.call(self.service, head.as_bytes(), VERDICT_BYTES);
             self.credit = self.session.start(&call.deadline(DEFAULT_DEADLINE), false)?;
         }
-        Err(SendError::Full)
+        Ok(())
     }
 
     fn announce(
@@ -382,11 +402,15 @@ impl<'s> Sender<'s> {
             self.credit = None;
             match result {
                 Ok((Code::Done, verdict)) => self.grant(&verdict),
-                // Nothing was posted in a second: who sends again asks again.
-                Err((Status::Expired | Status::Busy, _)) => {}
+                // Nothing was posted in a second, or the receiver has much to do: it is asked again.
+                Err((Status::Expired, _)) => {}
+                Err((Status::Busy, _)) => {
+                    self.wants_credit = self.wants_credit.map(|_| clock::now() + BUSY_PAUSE);
+                }
                 other => self.close(other),
             }
         }
+        self.ask_for_credit()?;
         let mut next = 0;
         while let Some(slot) = self.out.get(next).copied() {
             if self.advance(slot) {

@@ -418,7 +418,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 op.finish(status, false);
             }
             // Its kernel goes on, and finds no payload.
-            _ => op.deadline = nic_wire::Time::ZERO,
+            _ => {
+                op.deadline = nic_wire::Time::ZERO;
+                self.parked_deadline = nic_wire::Time::ZERO;
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use nic_wire::{Status, Time};
 
-use super::slot::{EARLY, HOLDS, Slot, State, TAPS};
+use super::apart::Apart;
+use super::slot::{EARLY, HOLDS, Op, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, SlotId};
 use crate::memory::{Access, AccessError, Memory};
@@ -119,22 +120,15 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);
                     self.park(index);
-                    return Ok(());
+                    return self.hold_while_parked(index, memory);
                 }
                 After::Over => return Err(PayloadError::Over),
                 After::NotYet | After::Gone | After::Split => break,
             }
         }
         let op = &mut slots[index as usize].op;
-        if matches!(op.state, State::Fetching(_)) && op.marks & TAPS == 0 {
-            let is_allowed = memory.permit(op.grant(), Access::WRITE).is_ok();
-            let room = || apart.facilities.held.take(op.payload.length, op.grant.export());
-            if let Some(chain) = is_allowed.then(room).flatten() {
-                op.payload.held = chain;
-                op.payload.placed = 0;
-                op.marks |= HOLDS | EARLY;
-                return Ok(());
-            }
+        if matches!(op.state, State::Fetching(_)) && op.hold_early(apart, memory) {
+            return Ok(());
         }
         match &op.state {
             State::Fetching(pending) => memory.abandon(pending),
@@ -145,6 +139,19 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             _ => {}
         }
         op.finish(Status::Busy, false);
+        Err(PayloadError::Refused(Status::Busy))
+    }
+
+    /// An op has parked. If that is not for its payload, the payload is held.
+    #[cold]
+    fn hold_while_parked(&mut self, index: u32, memory: &mut M) -> Result<(), PayloadError> {
+        let op = &mut self.slots[index as usize].op;
+        let is_for_payload =
+            matches!(op.state, State::Payload(_) | State::Holding | State::HoldingFor(_));
+        if is_for_payload || op.hold_early(&mut self.apart, memory) {
+            return Ok(());
+        }
+        self.end_parked(index, memory, Status::Busy);
         Err(PayloadError::Refused(Status::Busy))
     }
 
@@ -205,6 +212,25 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         slot.finish(status, false);
         self.unpark(index);
         self.ready.push(index);
+    }
+}
+
+impl<P: Copy> Op<P> {
+    /// Holds a payload whose place is not known yet; whether there is room.
+    #[cold]
+    fn hold_early(&mut self, apart: &mut Apart<P>, memory: &impl Memory<Pending = P>) -> bool {
+        let is_allowed = memory.permit(self.grant(), Access::WRITE).is_ok();
+        if !is_allowed || self.marks & TAPS != 0 {
+            return false;
+        }
+        let held = &mut apart.facilities.held;
+        let Some(chain) = held.take(self.payload.length, self.grant.export()) else {
+            return false;
+        };
+        self.payload.held = chain;
+        self.payload.placed = 0;
+        self.marks |= HOLDS | EARLY;
+        true
     }
 }
 

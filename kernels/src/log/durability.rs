@@ -418,6 +418,38 @@ fn a_header_that_is_none_is_not_recovered() {
     }
 }
 
+/// A record of an earlier round whose last piece has one byte of payload, and in that piece the
+/// acknowledged record of this round: whatever the byte is, the later one is found.
+#[test]
+fn a_record_that_begins_in_the_last_piece_of_an_older_one_is_found() {
+    const CAPACITY: u64 = 1024;
+    for last in 0..=255 {
+        let memory = RacyMem::allocate(ADDRESS + HEADER_BYTES + CAPACITY);
+        let log = Log::format(memory.clone(), ADDRESS, HEADER_BYTES + CAPACITY).unwrap();
+        let mut payload = [1; 33];
+        payload[32] = last;
+        assert_eq!(log.append(1, &payload), Ok(0));
+        let mut file = alloc::vec![0; memory.len() as usize];
+        memory.read(0, &mut file).unwrap();
+        // Up to the ring's end, and what overwrites the old one's start, never reach the file.
+        log.append(2, &[2; 896]).unwrap();
+        log.trim(log.watermark()).unwrap();
+        assert_eq!(log.append(3, &[3; 32]), Ok(1024));
+        let position = log.append(4, b"kept").unwrap();
+        assert_eq!(position, 1024 + 64);
+        let place = (ADDRESS + HEADER_BYTES + 64) as usize;
+        let mut record = [0; 64];
+        memory.read(place as u64, &mut record).unwrap();
+        file[place..place + 64].copy_from_slice(&record);
+        let back = RacyMem::allocate(memory.len());
+        back.write(0, &file).unwrap();
+        let (log, _) = Log::recover(back, ADDRESS).unwrap();
+        let mut buffer = Vec::new();
+        let (found, _) = log.read(position, &mut buffer).unwrap();
+        assert_eq!(found.map(|record| record.tag), Some(4), "a byte of {last}");
+    }
+}
+
 also_on_dma!(
     what_was_acknowledged_survives_every_crash,
     an_append_that_persists_parks_until_its_record_is_synced,

@@ -63,6 +63,20 @@ pub enum ControlError {
     },
 }
 
+/// Whether a memory can be registered at a base.
+///
+/// # Errors
+/// [`ControlError::BadBase`]: one of them is not aligned, or addresses would overflow.
+pub fn check_base(memory: &RacyMem, base: u64) -> Result<(), ControlError> {
+    let length = memory.len();
+    let aligned =
+        base.is_multiple_of(ALIGNMENT) && (memory.as_ptr().addr() as u64).is_multiple_of(ALIGNMENT);
+    if !aligned || base.checked_add(length).is_none() {
+        return Err(ControlError::BadBase { base, length });
+    }
+    Ok(())
+}
+
 impl MappedMemory {
     /// A place for the regions of one more application.
     ///
@@ -106,12 +120,7 @@ impl MappedMemory {
         base: u64,
     ) -> Result<u8, ControlError> {
         self.check_domain(domain)?;
-        let length = memory.len();
-        let aligned = base.is_multiple_of(ALIGNMENT)
-            && (memory.as_ptr().addr() as u64).is_multiple_of(ALIGNMENT);
-        if !aligned || base.checked_add(length).is_none() {
-            return Err(ControlError::BadBase { base, length });
-        }
+        check_base(&memory, base)?;
         let limit = self.regions.len();
         let full = ControlError::RegionsFull { limit };
         let index = self.regions.iter().position(Region::is_vacant).ok_or(full)?;

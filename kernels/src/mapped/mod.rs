@@ -18,7 +18,7 @@ mod tables;
 
 pub use access::Pending;
 pub use backing::{Backing, Flushes};
-pub use control::ControlError;
+pub use control::{ControlError, check_base};
 pub use tables::{DomainId, MappedMemory, Tables};
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) target: TargetTable,
     /// In which turn calls were last cancelled by their callers, and how many were.
     pub(super) cancels: (Time, u32),
+    /// In which turn an application of this engine last cancelled an op.
+    pub(super) cancelled_at: Time,
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,
     pub(super) answers: VecDeque<Answered>,

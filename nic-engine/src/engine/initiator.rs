@@ -57,7 +57,7 @@ impl<K: KernelSet> Core<K> {
         let is_limited = self.polite.limits(slot, self.now);
         let most = if is_limited { PICKUP_LIMITED } else { self.config.pickup_max };
         for _ in 0..most {
-            let Core { sessions, ops, counters, .. } = self;
+            let Core { sessions, ops, counters, cancelled_at, now, .. } = self;
             let Some(session) = &mut sessions[usize::from(slot)] else { return };
             let place = ops.next_slot();
             let command = &mut ops.unsent(place).command;
@@ -71,20 +71,21 @@ impl<K: KernelSet> Core<K> {
                 self.answer(slot, &command);
                 continue;
             }
-            if room == 0 {
+            // It looks through all ops, so there is one in a turn.
+            let is_cancel = command.kernel() == KernelId::CANCEL;
+            if room == 0 || (is_cancel && *cancelled_at == *now) {
                 session.stand_by(*command);
                 break;
             }
             room -= 1;
             counters.commands += 1;
             session.out += 1;
-            let is_cancel = command.kernel() == KernelId::CANCEL;
             let begun = if is_cancel { self.cancel(slot, place) } else { self.begin(slot, place) };
             if let Err(status) = begun {
                 self.refuse_command(slot, place, status);
             }
             if is_cancel {
-                // It looks through all ops, so there is one in a turn.
+                self.cancelled_at = self.now;
                 break;
             }
         }

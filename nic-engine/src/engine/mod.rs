@@ -140,6 +140,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
             cancels: (now, 0),
+            cancelled_at: nic_wire::Time::NEVER,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
             answers: VecDeque::with_capacity(64),

@@ -18,7 +18,7 @@ pub use file::BackingError;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -133,23 +133,27 @@ impl Shared {
     }
 
     fn serve(&self) {
-        let mut ranges = Ranges::new();
+        let (mut ranges, mut files) = (Ranges::new(), Vec::new());
         while !self.stop.load(Ordering::Relaxed) {
-            let files = self.files().clone();
+            files.clear();
+            files.extend(self.files().iter().map(Arc::downgrade));
             let mut has_worked = false;
-            for file in &files {
+            // One that is given up meanwhile is closed at once.
+            for file in files.iter().filter_map(Weak::upgrade) {
                 has_worked |= file.flush(&mut ranges);
             }
             if !has_worked {
-                self.sleep(&files);
+                self.sleep();
             }
         }
     }
 
-    fn sleep(&self, files: &[Arc<BackedFile>]) {
+    fn sleep(&self) {
         self.is_asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if files.iter().all(|file| file.is_idle()) {
+        // Also those that have come since the last look.
+        let is_idle = self.files().iter().all(|file| file.is_idle());
+        if is_idle {
             let _ = wait_any(&[self.bell.as_fd()], Some(SLEEP_MAX));
         }
         self.is_asleep.store(false, Ordering::Relaxed);

@@ -49,7 +49,7 @@ fn a_kernel_that_the_target_was_not_built_with_is_refused() {
     let nic = Nic::inline(Default::default()).unwrap();
     let session = nic.session().open().unwrap();
     let remote = session.connect(&export.ticket()).unwrap();
-    for number in [0x8000, 0x8001, 0xffff, 10, 0x7fff] {
+    for number in [0x8000, 0x8001, 0xffff, 31, 0x7fff] {
         let op = Op::new(Foreign { remote: remote.remote(), kernel: KernelId(number) });
         let outcome = failure(session.run(op));
         assert_eq!(outcome, (Status::UnknownKernel, Fate::NotExecuted), "{number:#x}");

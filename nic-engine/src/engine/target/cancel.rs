@@ -29,7 +29,7 @@ impl<K: KernelSet> Core<K> {
         }
         let (id, link) = (OpId::from_raw(id), self.target.link(index));
         let found = self.target.ops.iter().position(|op| {
-            let is_theirs = op.live && !op.ready && op.link == link && op.op == id;
+            let is_theirs = op.live && !op.ready && !op.orphaned && op.link == link && op.op == id;
             is_theirs && matches!(op.source, Source::Call { .. })
         });
         if let Some(found) = found {

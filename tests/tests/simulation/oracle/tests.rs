@@ -2,7 +2,7 @@
 
 use nic_wire::Time;
 
-use super::extent::{View, written};
+use super::extent::{View, word, written};
 use super::{Calls, Chain, Counter, Extent, Order, calls};
 
 /// The op of a stream, perhaps behind a fence.
@@ -107,7 +107,7 @@ fn extent() -> Extent {
 /// Looks at all of it.
 fn look(extent: &mut Extent, begun: u64, words: [u64; 2]) {
     let bytes: Vec<u8> =
-        (0..2).zip(words).flat_map(|(n, tag)| (tag << 16 | n).to_le_bytes()).collect();
+        (0..2).zip(words).flat_map(|(n, tag)| word(tag, n).to_le_bytes()).collect();
     extent.look(&View { from: 0, begun, over: begun + 1, order: None }, &bytes, NOW);
 }
 
