@@ -119,7 +119,7 @@ fn writes_under_way_may_show_in_any_mixture() {
 }
 
 #[test]
-#[should_panic(expected = "byte 10 of the extent")]
+#[should_panic(expected = "byte 8 of the extent")]
 fn a_word_from_before_a_write_that_was_over() {
     let mut extent = extent();
     extent.executed(1, 3, 3);
@@ -127,7 +127,7 @@ fn a_word_from_before_a_write_that_was_over() {
 }
 
 #[test]
-#[should_panic(expected = "byte 2 of the extent")]
+#[should_panic(expected = "byte 0 of the extent")]
 fn a_write_that_ran_and_is_said_not_to_have() {
     let mut extent = extent();
     extent.refused(2);
@@ -143,7 +143,7 @@ fn a_write_that_was_seen_and_is_said_not_to_have_run() {
 }
 
 #[test]
-#[should_panic(expected = "byte 2 of the extent")]
+#[should_panic(expected = "byte 0 of the extent")]
 fn a_write_that_ran_behind_what_its_fence_stood_before() {
     let mut extent = extent();
     extent.executed(2, 3, 1);
@@ -152,7 +152,7 @@ fn a_write_that_ran_behind_what_its_fence_stood_before() {
 }
 
 #[test]
-#[should_panic(expected = "byte 2 of the extent")]
+#[should_panic(expected = "byte 0 of the extent")]
 fn a_write_that_comes_back_after_another_was_seen() {
     let mut extent = extent();
     extent.executed(1, 3, 1);
@@ -170,7 +170,7 @@ fn an_unknown_write_may_come_late() {
 }
 
 #[test]
-#[should_panic(expected = "byte 2 of the extent")]
+#[should_panic(expected = "byte 0 of the extent")]
 fn an_unknown_write_must_not_come_after_its_time() {
     let mut extent = extent();
     extent.unknown(1, Time::from_ns(999));
