@@ -1,11 +1,16 @@
 //! Two ports that know nothing of each other, and what only some pairs can show.
 
+use std::time::{Duration, Instant};
+
 use nic_ports::dpdk::{DpdkConfig, DpdkDevice, DpdkError, Eal};
 use nic_ports::{Burst, Port, Share};
 
 use crate::devices::{Address, alone, config, eal, open, until_link};
 use crate::harness::{contents, submit};
 use crate::network::{Namespace, join, unique};
+
+/// Longer than a pair of devices takes to agree on its queues.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Opens two devices without telling them of each other, in a VLAN or none, and has each send to
 /// the other until something arrives.
@@ -148,7 +153,9 @@ fn several_engines_have_a_queue_each() {
             let packet = contents(from * 2 + to, 300);
             let mut bursts = [Burst::new(8), Burst::new(8)];
             let mut arrived = false;
-            for _ in 0..20_000 {
+            // A queue may be ready some time after the link is.
+            let end = Instant::now() + PATIENCE;
+            while !arrived && Instant::now() < end {
                 if left[from].available(Share::Request) > 0 {
                     submit(&mut left[from], target, &packet);
                 }
@@ -164,9 +171,6 @@ fn several_engines_have_a_queue_each() {
                     arrived |= views.any(|view| view.from == source && port.view(view) == packet);
                     port.release_burst(burst);
                     port.transmit();
-                }
-                if arrived {
-                    break;
                 }
             }
             assert!(arrived, "from {from} to {to}");
