@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use nic_host::messages::{
-    Arrival, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, ReceiveError, Receiver, SendError,
-    Sender, Sent,
+    Arrival, INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, MessageId, Opening, ReceiveError, Receiver,
+    SendError, Sender, Sent,
 };
 use nic_host::{Access, Fate, Nic, Status};
 
@@ -20,6 +20,17 @@ struct Ends<'s> {
     receiver: Receiver<'s>,
     sent: Vec<Sent>,
     arrived: Vec<Arrival>,
+}
+
+/// The sender whose opening has begun, while its receiver takes turns.
+fn opened<'s>(mut opening: Opening<'s>, mut turn: impl FnMut()) -> Sender<'s> {
+    loop {
+        turn();
+        match opening.poll().unwrap() {
+            Ok(sender) => return sender,
+            Err(still) => opening = still,
+        }
+    }
 }
 
 /// Runs a test with a sender of some streams and a receiver that has posted buffers.
@@ -45,14 +56,8 @@ fn with_room(
     for length in buffers {
         receiver.post(vec![0; *length]).unwrap();
     }
-    let mut opening = Sender::begin(&session, &remote, SERVICE, streams, memory as u64).unwrap();
-    let sender = loop {
-        assert_eq!(receiver.poll().unwrap().count(), 0);
-        match opening.poll().unwrap() {
-            Ok(sender) => break sender,
-            Err(still) => opening = still,
-        }
-    };
+    let opening = Sender::begin(&session, &remote, SERVICE, streams, memory as u64).unwrap();
+    let sender = opened(opening, || assert_eq!(receiver.poll().unwrap().count(), 0));
     let mut ends = Ends { sender, receiver, sent: Vec::new(), arrived: Vec::new() };
     test(&mut ends);
     drop(ends);
@@ -309,14 +314,8 @@ fn whoever_has_no_room_for_an_answer_is_not_heard() {
     let remote = session.connect(&export.ticket()).unwrap();
     let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
     receiver.post(vec![0; 64]).unwrap();
-    let mut opening = Sender::begin(&session, &remote, SERVICE, 1, MIB as u64).unwrap();
-    let mut sender = loop {
-        assert_eq!(receiver.poll().unwrap().count(), 0);
-        match opening.poll().unwrap() {
-            Ok(sender) => break sender,
-            Err(still) => opening = still,
-        }
-    };
+    let opening = Sender::begin(&session, &remote, SERVICE, 1, MIB as u64).unwrap();
+    let mut sender = opened(opening, || assert_eq!(receiver.poll().unwrap().count(), 0));
     // An OPEN of one stream, from somebody else, again and again.
     let mut open = [0; 56];
     (open[0], open[1], open[2]) = (1, 1, 1);
@@ -449,14 +448,10 @@ fn nobody_reads_the_memory_of_a_message_that_is_over() {
     rogue.serve(SERVICE).unwrap();
     let session = nic.session().open().unwrap();
     let remote = session.connect(&export.ticket()).unwrap();
-    let mut opening = Sender::begin(&session, &remote, SERVICE, 1, 1 << 20).unwrap();
-    let mut sender = loop {
+    let opening = Sender::begin(&session, &remote, SERVICE, 1, 1 << 20).unwrap();
+    let mut sender = opened(opening, || {
         rogue.answer_calls(|_, _, answer| answer.append(&welcome())).unwrap();
-        match opening.poll().unwrap() {
-            Ok(sender) => break sender,
-            Err(still) => opening = still,
-        }
-    };
+    });
     for is_cancelled in [false, true] {
         let deadline = if is_cancelled { LONG } else { Duration::from_millis(200) };
         let kept = sender.send(0, &pattern(1, 5000), LONG).unwrap();
@@ -526,15 +521,10 @@ fn another_sender_takes_the_place_of_the_first() {
     let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
     receiver.post(vec![0; 8 * MIB]).unwrap();
     let open = |receiver: &mut Receiver<'_>| {
-        let mut opening = Sender::begin(&session, &remote, SERVICE, 1, 16 << 20).unwrap();
+        let opening = Sender::begin(&session, &remote, SERVICE, 1, 16 << 20).unwrap();
         let mut arrived = Vec::new();
-        loop {
-            arrived.extend(receiver.poll().unwrap());
-            match opening.poll().unwrap() {
-                Ok(sender) => break (sender, arrived),
-                Err(still) => opening = still,
-            }
-        }
+        let sender = opened(opening, || arrived.extend(receiver.poll().unwrap()));
+        (sender, arrived)
     };
     let (mut first, _) = open(&mut receiver);
     let message = first.send(0, &pattern(1, 8 * MIB), LONG).unwrap();

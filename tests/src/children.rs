@@ -250,3 +250,23 @@ pub fn engine_counters(nic: &Nic) -> serde_json::Map<String, Value> {
     let counters = status["engines"][0]["counters"].as_object();
     counters.expect("an engine has counters").clone()
 }
+
+/// The core of a place among those that the system has, if there are two or more: where a race's
+/// sides are put, so that they really run at once.
+pub fn racing_core(place: usize) -> Option<usize> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    cores.get(place).filter(|_| cores.len() > 1).map(|core| core.id)
+}
+
+/// An engine that answers at a socket, on the second core.
+///
+/// # Panics
+/// As [`connect`].
+pub fn racing_engine(program: &str, socket: &Path) -> Child {
+    let socket = socket.to_owned();
+    let options =
+        EngineOptions { socket: socket.clone(), core: racing_core(1), ..EngineOptions::default() };
+    let mut engine = Child::start(program, &Role::Engine(options));
+    drop(connect(&mut engine, &socket));
+    engine
+}

@@ -20,7 +20,7 @@ use nic_host::{
     Appended, Fate, HOME_REGION, Nic, OpError, RemoteRegion, Session, Status, Wait, chain_append,
     chain_read, indirect_read, traverse,
 };
-use nic_tests::children::{self, Child, EngineOptions, RacerOptions, Role, Structure};
+use nic_tests::children::{self, Child, RacerOptions, Role, Structure};
 use nic_tests::racing::{self, KEYS, STEADY, VALUE_BYTES, places};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,6 +28,13 @@ use tempfile::TempDir;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_nic-tests");
 /// Ops that a race has at the least.
 const OPS: u64 = 20_000;
+/// And at the most while what it is about has not happened often enough: then there was no race.
+const OPS_MAX: u64 = 2_000_000;
+
+/// The turns of a race, which goes on until enough has happened.
+fn goes_on(turn: u64, is_enough: bool) -> bool {
+    turn < OPS || (turn < OPS_MAX && !is_enough)
+}
 
 /// An owner, the engine that works on its memory, and a session with a way there.
 struct Race {
@@ -48,16 +55,9 @@ impl Race {
         let alone = TRACK.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("nic.sock");
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let core = |place: usize| match cores.as_slice() {
-            [_, _, ..] => Some(cores[place].id),
-            _ => None,
-        };
-        let options =
-            EngineOptions { socket: socket.clone(), core: core(1), ..EngineOptions::default() };
-        let mut engine = Child::start(PROGRAM, &Role::Engine(options));
-        drop(children::connect(&mut engine, &socket));
-        let options = RacerOptions { socket: socket.clone(), core: core(0), structure };
+        let mut engine = children::racing_engine(PROGRAM, &socket);
+        let core = children::racing_core(0);
+        let options = RacerOptions { socket: socket.clone(), core, structure };
         let mut owner = Child::start(PROGRAM, &Role::Racer(options));
         let answer = owner.answer();
         let nic = children::connect(&mut engine, &socket);
@@ -95,10 +95,13 @@ impl Seen {
         }
     }
 
+    fn is_enough(&self) -> bool {
+        self.whole > OPS / 10 && self.newest.iter().all(|count| *count > 1000)
+    }
+
     fn check(&self) {
         println!("{} whole, {} mixed", self.whole, self.mixed);
-        assert!(self.whole > OPS / 10);
-        assert!(self.newest.iter().all(|count| *count > 1000), "{:?}", self.newest);
+        assert!(self.is_enough(), "{} whole, the newest {:?}", self.whole, self.newest);
     }
 }
 
@@ -106,7 +109,10 @@ impl Seen {
 fn a_list_that_is_relinked_is_walked_to_the_key_or_its_end() {
     let mut race = Race::of(Structure::List);
     let (mut seen, mut missed) = (Seen::default(), 0);
-    for turn in 0..OPS {
+    let mut turns = 0..;
+    while let Some(turn) =
+        turns.next().filter(|turn| goes_on(*turn, seen.is_enough() && missed > 0))
+    {
         let key = turn % KEYS;
         let arguments =
             traverse::Arguments::list(places::LIST, key + 1, VALUE_BYTES as u32).hops(64);
@@ -129,7 +135,8 @@ fn lookups_of_entries_that_move_come_each_from_its_own() {
     let mut race = Race::of(Structure::Table);
     let (mut seen, mut empty) = (Seen::default(), 0);
     let keys: Vec<u32> = (0..KEYS as u32).rev().collect();
-    for _ in 0..OPS / KEYS {
+    let mut turns = (0..).step_by(KEYS as usize);
+    while turns.next().is_some_and(|turn| goes_on(turn, seen.is_enough() && empty > 0)) {
         let arguments = indirect_read::Arguments::new(0, VALUE_BYTES as u32, &keys).unwrap();
         let lookups = race.session.run(race.remote.indirect_read(arguments)).unwrap();
         for (key, value) in keys.iter().zip(lookups.iter()) {
@@ -151,7 +158,7 @@ fn an_object_that_is_written_over_comes_whole_or_is_said_to_be_torn() {
     let mut race = Race::of(Structure::Object);
     let arguments = consistent_read::Arguments::trailing(0, places::OBJECT_BYTES, Checksum::Xxh3);
     let (mut newest, mut whole, mut torn) = (0, 0, 0);
-    while whole + torn < OPS || whole == 0 {
+    while goes_on(whole + torn, newest > 1000) {
         match race.session.run(race.remote.consistent_read(arguments)) {
             Ok(object) => {
                 let count = racing::written_by(0, &object[..VALUE_BYTES]);
@@ -179,7 +186,10 @@ fn a_chain_that_others_extend_and_recycle_is_read_and_extended() {
     let Race { session, remote, .. } = &race;
     let mut cursor = link(&race.told["first"]);
     let (mut newest, mut recycled, mut linked) = (0, 0, Vec::new());
-    for turn in 0..OPS {
+    let mut turns = 0..;
+    while let Some(turn) = turns.next().filter(|turn| {
+        goes_on(*turn, newest > 100 && recycled > 0 && linked.len() == places::FRESH)
+    }) {
         let arguments = match turn % 7 {
             0 => chain_read::Arguments::from_shortcut(shortcut),
             1 => chain_read::Arguments::from_cursor(cursor),
@@ -276,7 +286,11 @@ fn a_log_that_is_trimmed_meanwhile_has_every_record_whole_and_in_order() {
     let Race { session, remote, .. } = &race;
     let (mut position, mut owners_count, mut own_found) = (0, 0, 0);
     let (mut appended, mut full) = (0, 0);
-    for turn in 1..=OPS {
+    let mut turns = 1..;
+    while let Some(turn) = turns
+        .next()
+        .filter(|turn| goes_on(*turn, appended > 1000 && owners_count > 1000 && own_found > 1000))
+    {
         let payload = racing::value(1, turn);
         let payload = &payload[..8 + (turn % 300) as usize];
         match session.run(remote.append(0, turn, payload)).unwrap() {
@@ -315,7 +329,8 @@ fn records_that_change_meanwhile_are_what_the_predicate_saw() {
     let mut race = Race::of(Structure::Records);
     let (low, mut rows) = (Field::unsigned(0, 4), 0);
     let all = scan::Arguments::home(0, 16, places::RECORDS as u32);
-    for _ in 0..OPS / 100 {
+    let mut turns = (0..).step_by(100);
+    while turns.next().is_some_and(|turn| goes_on(turn, rows > 1000)) {
         let mut next = Some(all.only(low, Comparison::Less, 50).rows(0, 8));
         while let Some(arguments) = next {
             let found = race.session.run(race.remote.scan(arguments)).unwrap();

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use nic_host::{Lookup, Nic, OpError, RemoteRegion, RemoteTable, Session, SubmitError, Wait};
 use nic_kernels::bucket_table::layout::BucketHeader;
 use nic_kernels::bucket_table::{Bucket, KeyHash, TableView, Torn, Verdict, validate_entry};
-use nic_tests::children::{self, Child, EngineOptions, Role, WriterOptions};
+use nic_tests::children::{self, Child, Role, WriterOptions};
 use nic_tests::racing::{self, KEYS, STEADY};
 use tempfile::TempDir;
 use zerocopy::FromBytes;
@@ -54,16 +54,9 @@ impl Race {
     fn start() -> Race {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("nic.sock");
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let core = |place: usize| match cores.as_slice() {
-            [_, _, ..] => Some(cores[place].id),
-            _ => None,
-        };
-        let options =
-            EngineOptions { socket: socket.clone(), core: core(1), ..EngineOptions::default() };
-        let mut engine = Child::start(PROGRAM, &Role::Engine(options));
-        drop(children::connect(&mut engine, &socket));
-        let options = WriterOptions { socket: socket.clone(), core: core(0), seed: 11 };
+        let engine = children::racing_engine(PROGRAM, &socket);
+        let core = children::racing_core(0);
+        let options = WriterOptions { socket: socket.clone(), core, seed: 11 };
         let mut writer = Child::start(PROGRAM, &Role::Writer(options));
         let tickets = writer.answer();
         let ticket = |name: &str| tickets[name].as_str().unwrap().to_owned();

@@ -201,8 +201,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 
     /// Lets go of what ops hold whose export has been revoked, so that a revocation need not wait
     /// for peers: finished ops lose their replies, and copying those fails from then on; ops that
-    /// wait for payload or for a flush end as revoked. All others end at their next step. Control work: it looks
-    /// at every slot.
+    /// wait for payload or for a flush end as revoked. All others end at their next step. Control
+    /// work: it looks at every slot.
     pub fn release_revoked(&mut self, memory: &mut M) {
         for index in 0..self.slots.len() {
             let op = &mut self.slots[index].op;

@@ -72,7 +72,8 @@ impl<M: Memory> Ended<'_, M> {
 impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Advances every op, round by round, until none can go on or the budget is spent. Where only
     /// long ops are left, which have taken more steps than there are rounds, it ends with the round
-    /// in which another one did, or after a few. `finished` hears of each op that is over, once; its slot stays until [`free`](Self::free).
+    /// in which another one did, or after a few. `finished` hears of each op that is over, once; its
+    /// slot stays until [`free`](Self::free).
     #[inline]
     pub fn run(
         &mut self,

@@ -14,6 +14,8 @@ mod target;
 mod writer;
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 use nic_engine::Builtin;
@@ -56,6 +58,35 @@ fn obey(mut command: impl FnMut(&str) -> Result<Value>) -> ! {
         say(command(&line));
     }
     std::process::exit(0);
+}
+
+/// Makes change after change, on a core if one is named, and says how many on `changes`; or what went
+/// wrong, and ends.
+fn change_without_pause(
+    core: Option<usize>,
+    mut change: impl FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    let changes = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&changes);
+    std::thread::spawn(move || {
+        obey(|command| match command {
+            "changes" => Ok(json!({ "changes": counted.load(Ordering::Relaxed) })),
+            other => anyhow::bail!("found the command {other:?}, expected changes"),
+        })
+    });
+    if let Some(id) = core {
+        // Where it is put otherwise, the race takes longer to happen.
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+    for count in 1.. {
+        if let Err(error) = change(count) {
+            // The next answer, whatever is asked.
+            say(Err(error));
+            std::process::exit(1);
+        }
+        changes.store(count, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Says one line to the test.

@@ -1,9 +1,8 @@
 //! The owner of a structure that it changes all the time, while kernels of others work on it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nic_host::consistent_read::{self, Checksum};
 use nic_host::log::{Log, LogError};
 use nic_host::partition_write::{By, Partitions, Shape};
@@ -19,7 +18,7 @@ use nic_tests::children::{RacerOptions, Structure};
 use nic_tests::racing::{self, KEYS, STEADY, VALUE_BYTES, places};
 use serde_json::{Value, json};
 
-use super::{obey, say};
+use super::{change_without_pause, say};
 
 /// Changes the structure once, or makes sure of what others have changed.
 type Change = Box<dyn FnMut(u64) -> Result<()>>;
@@ -41,30 +40,11 @@ pub(super) fn run(options: &RacerOptions) -> Result<()> {
         Structure::Partitions => partitions,
         Structure::Sketch => sketch,
     };
-    let (told, mut change) = lay((region.number(), region.memory()))?;
+    let (told, change) = lay((region.number(), region.memory()))?;
     let export = region.export(Access::READ.and(Access::WRITE).and(Access::ATOMIC))?;
     say(Ok(json!({ "ticket": export.ticket().to_string(), "told": told })));
 
-    let changes = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&changes);
-    std::thread::spawn(move || {
-        obey(|command| match command {
-            "changes" => Ok(json!({ "changes": counted.load(Ordering::Relaxed) })),
-            other => bail!("found the command {other:?}, expected changes"),
-        })
-    });
-    if let Some(id) = options.core {
-        core_affinity::set_for_current(core_affinity::CoreId { id });
-    }
-    for count in 1.. {
-        if let Err(error) = change(count) {
-            // The next answer, whatever is asked.
-            say(Err(error));
-            std::process::exit(1);
-        }
-        changes.store(count, Ordering::Relaxed);
-    }
-    Ok(())
+    change_without_pause(options.core, change)
 }
 
 /// Values in few slots, which are used again at once.

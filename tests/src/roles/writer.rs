@@ -1,16 +1,13 @@
 //! The owner of a small table that it changes all the time, reusing freed places at once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nic_host::{Access, BucketTable, Endpoint, Geometry, Identity, Nic};
 use nic_ports::Random;
 use nic_tests::children::WriterOptions;
 use nic_tests::racing::{self, KEYS, STEADY};
 use serde_json::json;
 
-use super::{obey, say};
+use super::{change_without_pause, say};
 
 pub(super) fn run(options: &WriterOptions) -> Result<()> {
     let nic = Nic::connect(Endpoint::Path(options.socket.clone()))?;
@@ -30,20 +27,8 @@ pub(super) fn run(options: &WriterOptions) -> Result<()> {
         "entries": entries_export.ticket().to_string(),
     })));
 
-    let changes = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&changes);
-    std::thread::spawn(move || {
-        obey(|command| match command {
-            "changes" => Ok(json!({ "changes": counted.load(Ordering::Relaxed) })),
-            other => bail!("found the command {other:?}, expected changes"),
-        })
-    });
-    if let Some(id) = options.core {
-        // Where it is put otherwise, the race takes longer to happen.
-        core_affinity::set_for_current(core_affinity::CoreId { id });
-    }
     let mut random = Random::new(options.seed);
-    for count in 1.. {
+    change_without_pause(options.core, move |count| {
         let number = random.below(KEYS);
         if number >= STEADY && random.below(2) == 0 {
             table.erase(&racing::key(number));
@@ -51,7 +36,6 @@ pub(super) fn run(options: &WriterOptions) -> Result<()> {
             let value = racing::value(number, count);
             table.upsert(&racing::key(number), &value).context("the table has room")?;
         }
-        changes.store(count, Ordering::Relaxed);
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use nic_engine::daemon::Exit;
-use nic_host::{Access, Ask, Facts, Fate, KernelId, Nic, Op, OpError, Operation, Reply, Status};
+use nic_host::{
+    Access, Ask, Export, Facts, Fate, KernelId, Nic, Op, OpError, Operation, Region, RemoteRegion,
+    Reply, Session, Status,
+};
 use nic_tests::children::{Child, Role, Waiting};
 
 use super::{PROGRAM, Place, failure};
@@ -39,16 +42,33 @@ impl Operation for Foreign {
     }
 }
 
-#[test]
-fn a_kernel_that_the_target_was_not_built_with_is_refused() {
+/// A region that its owner has exported for reading and writing, and a way to it from another engine.
+struct Exported {
+    region: Region,
+    export: Export,
+    session: Session,
+    remote: RemoteRegion,
+    _nics: [Nic; 2],
+    _daemon: Child,
+    _place: Place,
+}
+
+fn exported() -> Exported {
     let place = Place::new();
-    let _daemon = place.daemon("target", "");
+    let daemon = place.daemon("target", "");
     let owner = place.nic("target");
     let region = owner.region(1 << 16).create().unwrap();
     let export = region.export(Access::READ.and(Access::WRITE)).unwrap();
     let nic = Nic::inline(Default::default()).unwrap();
     let session = nic.session().open().unwrap();
     let remote = session.connect(&export.ticket()).unwrap();
+    let (_nics, _daemon, _place) = ([owner, nic], daemon, place);
+    Exported { region, export, session, remote, _nics, _daemon, _place }
+}
+
+#[test]
+fn a_kernel_that_the_target_was_not_built_with_is_refused() {
+    let Exported { session, remote, .. } = &exported();
     for number in [0x8000, 0x8001, 0xffff, 31, 0x7fff] {
         let op = Op::new(Foreign { remote: remote.remote(), kernel: KernelId(number) });
         let outcome = failure(session.run(op));
@@ -59,14 +79,8 @@ fn a_kernel_that_the_target_was_not_built_with_is_refused() {
 
 #[test]
 fn a_revoked_region_is_out_of_reach_when_revoke_returns() {
-    let place = Place::new();
-    let _daemon = place.daemon("target", "");
-    let owner = place.nic("target");
-    let region = owner.region(1 << 16).create().unwrap();
-    let export = region.export(Access::READ.and(Access::WRITE)).unwrap();
-    let nic = Nic::inline(Default::default()).unwrap();
-    let session = nic.session().open().unwrap();
-    let remote = session.connect(&export.ticket()).unwrap();
+    // All of it stays to the end.
+    let Exported { region, export, session, remote, _nics, _daemon, _place } = exported();
     session.run(remote.write(0, b"before")).unwrap();
 
     // Ops are under way when the owner takes its region back.
