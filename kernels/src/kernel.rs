@@ -380,7 +380,7 @@ impl Continuation {
 ///     pub enum Mine { Read(nic_kernels::read::Read), Indirect(Indirect) }
 /// }
 /// ```
-pub trait Kernel: Sized {
+pub trait Kernel: Sized + 'static {
     /// The kernel's number on the wire; users' own begin at [`KernelId::FIRST_OF_USERS`], and
     /// [`kernel_set!`](crate::kernel_set) takes no other from them.
     const ID: KernelId;

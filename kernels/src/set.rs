@@ -15,8 +15,14 @@ pub trait KernelSet: Sized {
     /// Does something with the kernel of that number; `None` if the set has no such kernel.
     fn choose<T: Choice<Self>>(kernel: KernelId, choice: T) -> Option<T::Output>;
 
+    /// The number of this kernel.
+    fn id(&self) -> KernelId;
+
     /// Does something with this kernel.
     fn visit<T: Visit>(&mut self, visit: T) -> T::Output;
+
+    /// This kernel, if it is a `K`.
+    fn downcast<K: Kernel>(&mut self) -> Option<&mut K>;
 
     /// This kernel's [`Kernel::strand`].
     fn strand(&self, place: u8) -> Option<Self>;
@@ -144,8 +150,23 @@ macro_rules! kernel_set {
             }
 
             #[inline(always)]
+            fn id(&self) -> $crate::__KernelId {
+                match self { $($name::$variant(_) => <$kernel as $crate::Kernel>::ID,)+ }
+            }
+
+            #[inline(always)]
             fn visit<T: $crate::Visit>(&mut self, visit: T) -> T::Output {
                 match self { $($name::$variant(kernel) => $crate::Visit::visit(visit, kernel),)+ }
+            }
+
+            // Of each arm is known at compile time whether it is the one.
+            #[inline(always)]
+            fn downcast<K: $crate::Kernel>(&mut self) -> ::core::option::Option<&mut K> {
+                match self {
+                    $($name::$variant(kernel) => {
+                        <dyn ::core::any::Any>::downcast_mut::<K>(kernel)
+                    })+
+                }
             }
 
             fn strand(&self, place: u8) -> ::core::option::Option<Self> {

@@ -1,13 +1,12 @@
 //! The rounds.
 
-use alloc::vec::Vec;
-
 use nic_wire::{Fate, Status, Time};
 
-use super::apart::{Apart, Facilities};
+use super::apart::Apart;
+use super::burst::{self, Round};
 use super::slot::{Op, Slot, State};
-use super::step::{After, Fetched, Happened, Turn};
-use super::{Budget, Executor, Finish, Limits, Progress, SlotId};
+use super::step::{After, Happened, Turn};
+use super::{Budget, Executor, Finish, Progress, SlotId};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Kernel};
 use crate::memory::{Done, Memory};
@@ -106,30 +105,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             self.notice_flushes(memory);
         }
         let mut count = 0;
-        for round in 1..=budget.rounds {
-            let (waiting, mut next, mut kept) = (self.ready.len(), 0, 0);
-            let (count_before, mut are_long) = (count, true);
-            memory.begin_round(waiting);
-            let (mut moved, mut is_spent) = (false, false);
-            while next < waiting && !is_spent {
-                let index = self.ready[next];
-                next += 1;
+        for number in 1..=budget.rounds {
+            let count_before = count;
+            let mut round = Round::new(budget.rounds, budget.cost);
+            memory.begin_round(self.ready.len());
+            while let Some((index, after)) = self.advance_ops(memory, &mut round) {
                 let slot = &mut self.slots[index as usize];
-                let Slot { op, kernel } = &mut *slot;
-                let turn = Turn {
-                    memory,
-                    facilities: &mut self.apart.facilities,
-                    limits: &self.limits,
-                    cost: &mut self.cost,
-                };
-                let after = op.advance(kernel, turn, now, &mut self.scratch);
-                moved |= after != After::NotYet;
                 match after {
-                    After::NotYet | After::Queue => {
-                        are_long &= slot.op.steps > budget.rounds;
-                        self.ready[kept] = index;
-                        kept += 1;
-                    }
+                    After::NotYet | After::Queue => unreachable!("such an op has gone on"),
                     After::Over => {
                         if slot.op.marks != 0 && slot.op.close(memory, &mut self.apart) {
                             self.free.push(index);
@@ -147,19 +130,20 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                         self.free.push(index);
                     }
                 }
-                is_spent = self.cost >= budget.cost;
             }
             memory.end_round();
-            close_round(&mut self.ready, next, kept);
+            round.close(&mut self.ready);
+            let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
+            let are_long = round.are_long;
             if !self.apart.strands.is_empty() {
-                moved |= self.advance_strands(memory, now, budget);
+                moved |= self.advance_strands(memory, budget);
                 is_spent |= self.cost >= budget.cost;
             }
             if self.apart.facilities.waiters.has_woken() {
                 self.rouse_woken(memory);
             }
             // Who comes next, or waits for an answer, does not wait for them.
-            let is_turn_over = count != count_before || round >= LONG_ROUNDS;
+            let is_turn_over = count != count_before || number >= LONG_ROUNDS;
             if are_long && is_turn_over && !self.apart.strands.are_ready() {
                 break;
             }
@@ -174,19 +158,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             cost: core::mem::take(&mut self.cost),
         }
     }
-}
 
-/// Of a queue's first `next` ops `kept` go on, and stand at its start. Those that have not had
-/// their turn in this round are the first in the next one.
-#[inline]
-pub(super) fn close_round<T: Copy>(queue: &mut Vec<T>, next: usize, kept: usize) {
-    let left = queue.len() - next;
-    if left > 0 {
-        queue.copy_within(next.., kept);
-    }
-    queue.truncate(kept + left);
-    if left > 0 {
-        queue.rotate_left(kept);
+    /// Advances ops of a round until one does something else than to go on.
+    #[inline(always)]
+    fn advance_ops(&mut self, memory: &mut M, round: &mut Round) -> Option<(u32, After)> {
+        let turn = Turn {
+            memory,
+            facilities: &mut self.apart.facilities,
+            limits: &self.limits,
+            cost: &mut self.cost,
+        };
+        burst::advance(&mut self.slots[..], &mut self.ready, round, turn, &mut self.scratch)
     }
 }
 
@@ -244,23 +226,21 @@ impl Visit for AskFate {
 }
 
 impl<P: Copy> Op<P> {
-    /// The same for what only few kernels ask for.
+    /// Advances an op that does not simply wait for memory within its time.
     #[inline(never)]
-    fn advance_rare<K: KernelSet, M: Memory<Pending = P>>(
+    pub(super) fn advance_rare<K: KernelSet, M: Memory<Pending = P>>(
         &mut self,
         kernel: &mut Option<K>,
-        memory: &mut M,
-        facilities: &mut Facilities,
-        limits: &Limits,
-        cost: &mut u64,
+        turn: Turn<'_, M>,
         scratch: &mut [u8; FETCH_BYTES_MAX],
     ) -> After {
-        let op = self;
-        let now = facilities.now;
-        let mut turn = Turn { memory, facilities, limits, cost };
+        let (op, mut turn) = (self, turn);
         let must_end = must_end(kernel);
-        let is_late = now >= op.deadline && !must_end;
+        let is_late = turn.facilities.now >= op.deadline && !must_end;
         let event = match op.state {
+            State::Finished => return After::Over,
+            State::Cancelled => return After::Gone,
+            State::PayloadPlaced => Event::Payload,
             State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
             State::PayloadHeld => Event::Held,
             State::Stored => Event::Written,
@@ -278,13 +258,22 @@ impl<P: Copy> Op<P> {
                 Event::Fetched(bytes)
             }
             State::Refused(status) => Event::Refused(status),
-            State::Placing(pending) | State::Looking(pending) | State::Asking(pending)
+            State::Fetching(pending)
+            | State::Placing(pending)
+            | State::Looking(pending)
+            | State::Asking(pending)
                 if is_late =>
             {
                 turn.memory.abandon(&pending);
                 turn.facilities.waiters.remove(op.slot);
                 return op.finish(Status::Expired, false);
             }
+            State::Fetching(pending) => match turn.memory.poll(&pending, &mut scratch[..]) {
+                Ok(None) => return After::NotYet,
+                Ok(Some(Done::Fetched(length))) => Event::Fetched(&scratch[..length]),
+                Ok(Some(done)) => op.changed_by(done, &mut turn),
+                Err(error) => return op.refused(error.status(), must_end),
+            },
             State::Placing(pending) => match op.place_next(&pending, &mut turn) {
                 Ok(false) => return After::Queue,
                 Ok(true) => Event::Payload,
@@ -301,55 +290,6 @@ impl<P: Copy> Op<P> {
             _ => unreachable!("an op in the queue that has nothing to do there"),
         };
         if matches!(event, Event::Written | Event::Payload) && !turn.facilities.waiters.is_empty() {
-            turn.facilities.waiters.wake(&op.target);
-        }
-        kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })
-    }
-
-    /// Asks the op's memory, and steps its kernel with the answer.
-    #[inline(always)]
-    pub(super) fn advance<K: KernelSet, M: Memory<Pending = P>>(
-        &mut self,
-        kernel: &mut Option<K>,
-        turn: Turn<'_, M>,
-        now: Time,
-        scratch: &mut [u8; FETCH_BYTES_MAX],
-    ) -> After {
-        let op = self;
-        let event = match &op.state {
-            State::Fetching(pending) if now < op.deadline || must_end(kernel) => {
-                match turn.memory.poll(pending, &mut scratch[..]) {
-                    Ok(Some(Done::Fetched(length))) => {
-                        let bytes = &scratch[..length];
-                        return kernel.as_mut().expect(UNDER_WAY).visit(Fetched {
-                            op,
-                            bytes,
-                            turn,
-                        });
-                    }
-                    Ok(Some(Done::Old(word))) => Event::Old(word),
-                    Ok(Some(Done::Written | Done::Flushed)) => Event::Written,
-                    Ok(None) => return After::NotYet,
-                    Err(error) => return op.refused(error.status(), must_end(kernel)),
-                }
-            }
-            State::Finished => return After::Over,
-            State::PayloadPlaced => Event::Payload,
-            State::Fetching(pending) => {
-                turn.memory.abandon(pending);
-                return op.finish(Status::Expired, false);
-            }
-            State::Cancelled => return After::Gone,
-            _ => {
-                // Field by field: the turn itself stays in registers.
-                let Turn { memory, facilities, limits, cost } = turn;
-                return op.advance_rare(kernel, memory, facilities, limits, cost, scratch);
-            }
-        };
-        if event != Event::Payload {
-            op.changed = true;
-        }
-        if !turn.facilities.waiters.is_empty() {
             turn.facilities.waiters.wake(&op.target);
         }
         kernel.as_mut().expect(UNDER_WAY).visit(Happened { op, event, turn })

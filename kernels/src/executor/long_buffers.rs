@@ -34,22 +34,22 @@ impl LongBuffers {
     /// Makes bytes the whole reply of an op that has none yet.
     #[cold]
     pub(super) fn keep<P>(&mut self, op: &mut Op<P>, bytes: &[u8]) -> Result<(), Status> {
-        if (op.gathered, op.ranges) != (0, 0) || bytes.len() > FETCH_BYTES_MAX {
+        if (op.gather.length(), op.ranges) != (0, 0) || bytes.len() > FETCH_BYTES_MAX {
             return Err(Status::Unsupported);
         }
         if bytes.len() > op.reply_capacity as usize {
             return Err(Status::ReplyTooLong);
         }
-        if let Some(place) = op.buffer.get_mut(..bytes.len()) {
+        if let Some(place) = op.gather.bytes_mut().get_mut(..bytes.len()) {
             place.copy_from_slice(bytes);
         } else {
             let number = self.free.pop().ok_or(Status::Busy)?;
             self.buffers[usize::from(number)][..bytes.len()].copy_from_slice(bytes);
-            op.buffer[..2].copy_from_slice(&number.to_le_bytes());
+            op.gather.bytes_mut()[..2].copy_from_slice(&number.to_le_bytes());
             op.ranges = KEPT;
         }
         // At most 4096.
-        op.gathered = bytes.len() as u16;
+        op.gather.set_length(bytes.len() as u16);
         Ok(())
     }
 
@@ -70,5 +70,6 @@ impl LongBuffers {
 
 /// The number of its buffer stands where an op gathers else.
 fn number_of<P>(op: &Op<P>) -> u16 {
-    u16::from_le_bytes([op.buffer[0], op.buffer[1]])
+    let bytes = op.gather.bytes();
+    u16::from_le_bytes([bytes[0], bytes[1]])
 }

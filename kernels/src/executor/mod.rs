@@ -20,6 +20,7 @@
 mod admission;
 mod advance;
 mod apart;
+mod burst;
 mod flushing;
 mod held;
 mod long_buffers;

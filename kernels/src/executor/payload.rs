@@ -111,11 +111,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             return Err(PayloadError::Over);
         }
         for _ in 0..SEEK_STEPS_MAX {
-            // Its deadline can wait for the next round.
             let Slot { op, kernel } = &mut slots[index as usize];
             let facilities = &mut apart.facilities;
             let turn = Turn { memory, facilities, limits, cost };
-            match op.advance(kernel, turn, Time::ZERO, scratch) {
+            match op.advance_rare(kernel, turn, scratch) {
                 After::Queue => {}
                 After::Park => {
                     self.ready.retain(|queued| *queued != index);

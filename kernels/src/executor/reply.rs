@@ -70,11 +70,11 @@ impl<P: Copy> Op<P> {
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let gathered = usize::from(self.gathered);
+        let gathered = self.gather.length();
         let mut offset = offset as usize;
         let mut rest = into;
         if offset < gathered {
-            let from = self.buffer.get(offset..gathered).unwrap_or_default();
+            let from = self.gather.bytes().get(offset..gathered).unwrap_or_default();
             let (place, behind) = rest.split_at_mut(from.len().min(rest.len()));
             place.copy_from_slice(&from[..place.len()]);
             if behind.is_empty() {

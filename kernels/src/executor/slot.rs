@@ -8,9 +8,9 @@ use super::step::After;
 use super::strands::Strands;
 use super::waiting::Awaited;
 use super::{Finish, Invocation};
-use crate::GATHER_BYTES_MAX;
 use crate::kernel::Extent;
 use crate::memory::{Grant, Memory};
+use crate::reply::Gather;
 
 /// How many ranges a reply may have behind what is gathered.
 pub(super) const RANGES_MAX: usize = 4;
@@ -121,8 +121,6 @@ pub(super) struct Op<P> {
     pub(super) bytes: u64,
     /// Length of the reply's ranges together.
     pub(super) range_bytes: u32,
-    /// Length of what is gathered.
-    pub(super) gathered: u16,
     /// How many ranges the reply has, or [`SPLIT`], or [`KEPT`].
     pub(super) ranges: u8,
     /// Whether the op has changed memory.
@@ -132,8 +130,6 @@ pub(super) struct Op<P> {
     pub(super) steps: u32,
     pub(super) reply_capacity: u32,
     pub(super) grant: Grant,
-    /// How much may be gathered.
-    pub(super) room: u16,
     pub(super) deadline: Time,
     pub(super) owner: u64,
     /// Its number, or [`STRAND`].
@@ -155,7 +151,7 @@ pub(super) struct Op<P> {
     /// flush.
     pub(super) awaited: Awaited,
     /// What is gathered, or the numbers of strands or of the long buffer.
-    pub(super) buffer: [u8; GATHER_BYTES_MAX],
+    pub(super) gather: Gather,
 }
 
 impl<K, P: Copy> Slot<K, P> {
@@ -170,14 +166,12 @@ impl<P: Copy> Op<P> {
             state: State::Free,
             bytes: 0,
             range_bytes: 0,
-            gathered: 0,
             ranges: 0,
             changed: false,
             marks: 0,
             steps: 0,
             reply_capacity: 0,
             grant: Grant::new(0, 0, 0),
-            room: 0,
             deadline: Time::NEVER,
             owner: 0,
             slot,
@@ -196,7 +190,7 @@ impl<P: Copy> Op<P> {
             range: [None; RANGES_MAX],
             target: Extent::named(0, 0, 0),
             awaited: Awaited::NOTHING,
-            buffer: [0; GATHER_BYTES_MAX],
+            gather: Gather::EMPTY,
         }
     }
 
@@ -205,15 +199,13 @@ impl<P: Copy> Op<P> {
     pub(super) fn begin(&mut self, grant: Grant, invocation: &Invocation<'_>) {
         self.bytes = 0;
         self.range_bytes = 0;
-        self.gathered = 0;
         self.ranges = 0;
         self.changed = false;
         self.marks = 0;
         self.steps = 0;
         self.reply_capacity = invocation.reply_capacity;
         self.grant = grant;
-        // At most 512.
-        self.room = invocation.reply_capacity.min(GATHER_BYTES_MAX as u32) as u16;
+        self.gather.begin(invocation.reply_capacity);
         self.deadline = invocation.deadline;
         self.owner = invocation.owner;
         self.payload.length = invocation.payload_length;
@@ -324,6 +316,7 @@ impl<P: Copy> Op<P> {
     /// The reply so far, in bytes.
     #[inline(always)]
     pub(super) fn reply_length(&self) -> u32 {
-        u32::from(self.gathered) + self.range_bytes
+        // At most 512.
+        self.gather.length() as u32 + self.range_bytes
     }
 }

@@ -47,26 +47,6 @@ impl<M> Turn<'_, M> {
     }
 }
 
-/// Brings a kernel what it fetched.
-pub(super) struct Fetched<'a, M: Memory> {
-    pub(super) op: &'a mut Op<M::Pending>,
-    pub(super) bytes: &'a [u8],
-    pub(super) turn: Turn<'a, M>,
-}
-
-impl<M: Memory> Visit for Fetched<'_, M> {
-    type Output = After;
-
-    #[inline(always)]
-    fn visit<K: Kernel>(mut self, kernel: &mut K) -> After {
-        if K::IS_COMMON {
-            return self.op.step(kernel, Event::Fetched(self.bytes), &mut self.turn);
-        }
-        let Fetched { op, bytes, turn } = self;
-        Happened { op, event: Event::Fetched(bytes), turn }.visit(kernel)
-    }
-}
-
 /// Brings a kernel what is not worth code of its own: anything else than what it fetched.
 pub(super) struct Happened<'a, M: Memory> {
     pub(super) op: &'a mut Op<M::Pending>,
@@ -217,8 +197,7 @@ impl<P: Copy> Op<P> {
         if self.steps > limits.steps {
             return None;
         }
-        let room = &mut self.buffer[..usize::from(self.room)];
-        Some(kernel.step(event, &mut Reply::new(room, &mut self.gathered)))
+        Some(kernel.step(event, &mut Reply::new(&mut self.gather)))
     }
 
     #[inline(always)]
@@ -307,8 +286,7 @@ impl<P: Copy> Op<P> {
     fn stop_at_bound<K: Kernel>(&mut self, kernel: &K) -> After {
         let continuation = kernel.resume_point().filter(|_| self.ranges == 0);
         let is_appended = continuation.is_some_and(|continuation| {
-            let room = &mut self.buffer[..usize::from(self.room)];
-            Reply::new(room, &mut self.gathered).append(continuation.arguments()).is_ok()
+            Reply::new(&mut self.gather).append(continuation.arguments()).is_ok()
         });
         if is_appended {
             self.finish(Status::Continues, true)

@@ -14,11 +14,12 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use nic_wire::{Fate, KernelId, Status, Time};
+use nic_wire::{Fate, KernelId, Status};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::apart::Apart;
+use super::burst::{self, Round, Table};
 use super::long_buffers::LongBuffers;
 use super::slot::{KEPT, Op, SPLIT, STRAND, State};
 use super::step::{After, Happened, Turn};
@@ -93,7 +94,7 @@ pub(super) struct StrandTable<P> {
     ops: Vec<Op<P>>,
     free: Vec<u16>,
     /// Strands that are advanced, in order; each at most once, so it never grows.
-    ready: Vec<u16>,
+    ready: Vec<u32>,
     /// Ops that wait for slots, in order; each at most once.
     waiting: VecDeque<u32>,
 }
@@ -182,6 +183,19 @@ impl<P: Copy> StrandTable<P> {
     }
 }
 
+/// Strands and their kernels.
+struct StrandsAt<'a, K, P> {
+    ops: &'a mut [Op<P>],
+    kernels: &'a mut [Option<K>],
+}
+
+impl<K, P> Table<K, P> for StrandsAt<'_, K, P> {
+    #[inline(always)]
+    fn at(&mut self, number: u32) -> (&mut Op<P>, &mut Option<K>) {
+        (&mut self.ops[number as usize], &mut self.kernels[number as usize])
+    }
+}
+
 impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// Parks an op until there are slots for all of its strands.
     #[cold]
@@ -201,43 +215,35 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// One round of the strands. Whatever ops have spent, they get a quarter of a budget. Returns
     /// whether any of them moved.
     #[inline(never)]
-    pub(super) fn advance_strands(&mut self, memory: &mut M, now: Time, budget: Budget) -> bool {
+    pub(super) fn advance_strands(&mut self, memory: &mut M, budget: Budget) -> bool {
         let mut moved = false;
         while self.can_split() {
             self.split_first(memory);
             moved = true;
         }
         let cost_max = budget.cost.max(self.cost + 1 + budget.cost / 4);
-        let (waiting, mut next, mut kept) = (self.apart.strands.ready.len(), 0, 0);
-        memory.begin_round(waiting);
-        while next < waiting && self.cost < cost_max {
-            let number = self.apart.strands.ready[next];
-            next += 1;
-            let op = &mut self.apart.strands.ops[usize::from(number)];
-            let kernel = &mut self.strand_kernels[usize::from(number)];
-            let turn = Turn {
-                memory,
-                facilities: &mut self.apart.facilities,
-                limits: &self.limits,
-                cost: &mut self.cost,
-            };
-            let after = op.advance(kernel, turn, now, &mut self.scratch);
-            moved |= after != After::NotYet;
-            match after {
-                After::NotYet | After::Queue => {
-                    self.apart.strands.ready[kept] = number;
-                    kept += 1;
-                }
-                After::Gone => {
-                    op.vacate();
-                    self.apart.strands.free.push(number);
-                }
-                After::Over | After::Park | After::Split => self.strand_over(number, after, memory),
+        let mut round = Round::new(0, cost_max);
+        memory.begin_round(self.apart.strands.ready.len());
+        while let Some((number, after)) = self.advance_some_strands(memory, &mut round) {
+            if after == After::Gone {
+                let strands = &mut self.apart.strands;
+                strands.ops[number as usize].vacate();
+                // Numbers of strands have 16 bits.
+                strands.free.push(number as u16);
+            } else {
+                self.strand_over(number as u16, after, memory);
             }
         }
         memory.end_round();
-        super::advance::close_round(&mut self.apart.strands.ready, next, kept);
-        moved
+        round.close(&mut self.apart.strands.ready);
+        moved | round.has_moved
+    }
+
+    fn advance_some_strands(&mut self, memory: &mut M, round: &mut Round) -> Option<(u32, After)> {
+        let Apart { strands, facilities } = &mut self.apart;
+        let turn = Turn { memory, facilities, limits: &self.limits, cost: &mut self.cost };
+        let table = StrandsAt { ops: &mut strands.ops, kernels: &mut self.strand_kernels };
+        burst::advance(table, &mut strands.ready, round, turn, &mut self.scratch)
     }
 
     /// The first op that waits gets slots for all of its strands, and each takes its first step.
@@ -291,7 +297,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             None => op.finish(Status::Unsupported, false),
         };
         match after {
-            After::Queue => self.apart.strands.ready.push(number),
+            After::Queue => self.apart.strands.ready.push(number.into()),
             after => self.strand_over(number, after, memory),
         }
     }
@@ -327,11 +333,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 impl<P: Copy> Op<P> {
     /// The number of a strand's slot.
     fn strand(&self, place: usize) -> u16 {
-        u16::from_le_bytes([self.buffer[2 * place], self.buffer[2 * place + 1]])
+        let bytes = self.gather.bytes();
+        u16::from_le_bytes([bytes[2 * place], bytes[2 * place + 1]])
     }
 
     fn set_strand(&mut self, place: usize, number: u16) {
-        self.buffer[2 * place..2 * place + 2].copy_from_slice(&number.to_le_bytes());
+        self.gather.bytes_mut()[2 * place..2 * place + 2].copy_from_slice(&number.to_le_bytes());
     }
 
     /// Gives back what the reply of a strand is made of.

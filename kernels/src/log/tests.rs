@@ -13,6 +13,7 @@ use crate::dma::{DmaMemory, Settings};
 use crate::kernel::{Event, Step};
 use crate::mapped::{MappedMemory, Tables};
 use crate::random::Random;
+use crate::reply::Gather;
 use crate::{
     Access, Budget, Builtin, Call, Executor, Finish, Invocation, Kernel, Limits, Memory, Reply,
     SlotId, fetch,
@@ -696,12 +697,13 @@ fn a_record_that_memory_refuses_is_one_to_be_skipped() {
     let arguments = append::Arguments::home(0, 1, &[1; 100]).encode();
     let call = Call { arguments: &arguments, home: 0, payload_length: 100, reply_capacity: 64 };
     let mut append = Append::begin(&call).unwrap();
-    let (mut buffer, mut length, mut scratch) = ([0; 64], 0, [0; 64]);
+    let (mut gather, mut scratch) = (Gather::EMPTY, [0; 64]);
+    gather.begin(64);
     let mut event = Event::Start;
     let mut refusals = 0;
     let outcome = loop {
         assert!(refusals < 100);
-        let step = append.step(event, &mut Reply::new(&mut buffer, &mut length));
+        let step = append.step(event, &mut Reply::new(&mut gather));
         event = match step {
             Step::HoldPayload => Event::Held,
             Step::Fetch(at) => {

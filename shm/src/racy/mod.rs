@@ -279,12 +279,12 @@ impl RacyMem {
         }
         let len = len.min(self.len - offset).min(PREFETCH_BYTES_MAX);
         let start = self.base.as_ptr().wrapping_add(offset as usize);
-        let last = start.addr() + (len as usize - 1);
-        // From the start of its line, so that a range over two lines asks for both.
-        let mut line = start.wrapping_sub(start.addr() % CACHE_LINE_BYTES as usize);
-        while line.addr() <= last {
-            ask(line);
-            line = line.wrapping_add(CACHE_LINE_BYTES as usize);
+        ask(start);
+        // Nearly always that was all.
+        let mut ahead = CACHE_LINE_BYTES as usize - start.addr() % CACHE_LINE_BYTES as usize;
+        while ahead < len as usize {
+            ask(start.wrapping_add(ahead));
+            ahead += CACHE_LINE_BYTES as usize;
         }
     }
 
