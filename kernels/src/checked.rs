@@ -14,8 +14,9 @@ use nic_shm::{Permission, RacyMem};
 use nic_wire::{Rkey, Span};
 
 use crate::dma::{self, DmaMemory};
+use crate::kernel::Extent;
 use crate::mapped::{self, Backing, ControlError, DomainId, MappedMemory};
-use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request};
+use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request, View};
 
 /// A region as its owner has registered it.
 #[derive(Debug)]
@@ -156,6 +157,26 @@ impl Memory for Beneath {
         word: [u8; 8],
     ) -> Result<(), AccessError> {
         with!(self, pending, |memory, own| memory.place_last_word(own, word))
+    }
+
+    fn view(&self, grant: Grant, region: u8) -> Option<View> {
+        match self {
+            Beneath::Mapped(memory) => memory.view(grant, region),
+            Beneath::Dma(memory) => memory.view(grant, region),
+        }
+    }
+
+    fn words(
+        &self,
+        view: &View,
+        address: u64,
+        length: u32,
+        places: [u16; 2],
+    ) -> Option<[u64; 2]> {
+        match self {
+            Beneath::Mapped(memory) => memory.words(view, address, length, places),
+            Beneath::Dma(memory) => memory.words(view, address, length, places),
+        }
     }
 
     fn flushes_over(&self) -> u64 {
@@ -357,6 +378,24 @@ impl Memory for Checked {
         let offset = self.last_word(pending).expect("a word was stored");
         self.carried_out(pending, offset, word.len());
         Ok(())
+    }
+
+    fn view(&self, grant: Grant, region: u8) -> Option<View> {
+        self.beneath.view(grant, region)
+    }
+
+    fn words(
+        &self,
+        view: &View,
+        address: u64,
+        length: u32,
+        places: [u16; 2],
+    ) -> Option<[u64; 2]> {
+        let words = self.beneath.words(view, address, length, places)?;
+        let range = Extent::named(view.number, address, length);
+        assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
+        assert!(places.iter().all(|place| u32::from(*place) + 8 <= length), "{places:?}");
+        Some(words)
     }
 
     fn flushes_over(&self) -> u64 {

@@ -4,6 +4,7 @@ use nic_wire::{Fate, KernelId, Span, Status};
 
 use crate::executor::Strands;
 use crate::reply::Reply;
+use crate::walk::Walk;
 
 /// In arguments, stands for the region that the rkey names.
 pub const HOME_REGION: u16 = 0xffff;
@@ -165,6 +166,13 @@ pub enum Event<'a> {
     Woken(u64),
     /// What [`Step::Flush`] named is in the region's file.
     Flushed,
+    /// What [`Step::Walk`] wanted has been walked.
+    Walked {
+        /// The element before which the walk has ended, which is to be fetched.
+        at: Pointer,
+        /// How many were passed by.
+        hops: u32,
+    },
     /// Memory refused the last step. Only kernels hear of it that
     /// [must end by themselves](Kernel::must_end).
     Refused(Status),
@@ -179,6 +187,11 @@ pub enum Step {
     /// Add a range to the reply, at any size, behind all that was gathered: [`Event::Replied`]. It
     /// is read when the reply's packets are made, so it may differ from what was fetched before.
     FetchToReply(Extent),
+    /// Walk as [`Kernel::walk`] says: [`Event::Walked`]. Each element that is passed by counts as a
+    /// step, and costs a small part of one: the executor looks at two words of it. Over a memory
+    /// that takes its time, and for strands and ops that bring payload, the walk ends where it
+    /// begins.
+    Walk,
     /// Place the op's payload, whose length the extent must have: [`Event::Payload`]. Its last
     /// naturally aligned word appears after all other bytes.
     StorePayload(Extent),
@@ -429,6 +442,13 @@ pub trait Kernel: Sized + 'static {
     #[inline]
     fn words(&self) -> [u64; 4] {
         [0; 4]
+    }
+
+    /// The walk of [`Step::Walk`]. It is asked for apart for the same reason. The element before which
+    /// it ends may have changed by the time that it is fetched.
+    #[inline]
+    fn walk(&self) -> Walk {
+        Walk::NOWHERE
     }
 
     /// Whether the op has begun something in memory that it must bring to an end, such as a

@@ -107,6 +107,7 @@ mod pointer_form;
 mod random;
 mod reply;
 mod set;
+mod walk;
 
 pub use executor::{
     Answer, Budget, Ended, Executor, Finish, Invocation, Limits, PayloadError, Progress,
@@ -116,10 +117,13 @@ pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
     Step,
 };
-pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+pub use memory::{
+    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
+};
 pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
 pub use set::{Builtin, Choice, KernelSet, Visit};
+pub use walk::Walk;
 
 #[doc(hidden)]
 pub use nic_wire::KernelId as __KernelId;

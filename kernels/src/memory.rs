@@ -117,6 +117,18 @@ impl Request {
     }
 }
 
+/// A region that an op may read, looked up once. It is good as long as nobody's rights change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    pub(crate) grant: Grant,
+    /// The region's number within its domain.
+    pub(crate) number: u8,
+    /// Where the memory has the region.
+    pub(crate) region: u16,
+    /// Which of the successive states of everybody's rights it was looked up in.
+    pub(crate) epoch: u32,
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -346,6 +358,36 @@ pub trait Memory {
         pending: &Self::Pending,
         word: [u8; 8],
     ) -> Result<(), AccessError>;
+
+    /// A region as a range of words that are looked at at once, without a request. `None`: the op
+    /// may not read it, or this memory takes its time.
+    #[inline]
+    fn view(&self, grant: Grant, region: u8) -> Option<View> {
+        let _ = (grant, region);
+        None
+    }
+
+    /// Asks for a range of such a region, to be looked at soon.
+    #[inline]
+    fn prefetch(&self, view: &View, address: u64, length: u32) {
+        let _ = (view, address, length);
+    }
+
+    /// Copies of two words of 8 bytes, little-endian, so far into a range; the first is read first.
+    /// `None`: the view is no longer good, or the range does not lie within its region, or a word
+    /// not within the range. Where pages of the region are missing, they are zero: only a
+    /// [`Request::Read`] tells.
+    #[inline]
+    fn words(
+        &self,
+        view: &View,
+        address: u64,
+        length: u32,
+        places: [u16; 2],
+    ) -> Option<[u64; 2]> {
+        let _ = (view, address, length, places);
+        None
+    }
 
     /// A number that grows each time that flushes are over, be it well or badly. Whoever waits for
     /// one asks after it when the number has changed.

@@ -88,6 +88,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let after = K::choose(invocation.kernel, start).unwrap_or(Err(Status::UnknownKernel))?;
         self.free.pop();
         match after {
+            After::Walk => {}
             After::Park => self.park(index),
             After::Split => self.await_strands(index),
             _ => self.ready.push(index),
@@ -154,6 +155,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 stopped
             }
+            State::Walking => {
+                found.vacate();
+                self.apart.facilities.walks.forget(slot.index);
+                self.free.push(slot.index);
+                stopped
+            }
             State::Split => {
                 found.vacate();
                 self.free.push(slot.index);
@@ -179,6 +186,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             | State::Arranging { .. }
             | State::Peeking { .. }
             | State::Refused(_)
+            | State::Nowhere(_)
             | State::Free
             | State::Cancelled => {
                 found.state = State::Cancelled;

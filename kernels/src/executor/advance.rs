@@ -123,6 +123,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                             self.free.push(index);
                         }
                     }
+                    After::Walk => {}
                     After::Park => self.park(index),
                     After::Split => self.await_strands(index),
                     After::Gone => {
@@ -134,7 +135,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             memory.end_round();
             round.close(&mut self.ready);
             let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
-            let are_long = round.are_long;
+            let mut are_long = round.are_long;
+            if !self.apart.facilities.walks.is_empty() {
+                are_long &= self.advance_walks(memory, budget);
+                moved = true;
+                is_spent |= self.cost >= budget.cost;
+            }
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, budget);
                 is_spent |= self.cost >= budget.cost;
@@ -147,7 +153,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             if are_long && is_turn_over && !self.apart.strands.are_ready() {
                 break;
             }
-            if !moved || is_spent || (self.ready.is_empty() && !self.apart.strands.are_ready()) {
+            let is_idle = self.ready.is_empty()
+                && self.apart.facilities.walks.is_empty()
+                && !self.apart.strands.are_ready();
+            if !moved || is_spent || is_idle {
                 break;
             }
         }
@@ -241,6 +250,7 @@ impl<P: Copy> Op<P> {
             State::Finished => return After::Over,
             State::Cancelled => return After::Gone,
             State::PayloadPlaced => Event::Payload,
+            State::Nowhere(at) => Event::Walked { at, hops: 0 },
             State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
             State::PayloadHeld => Event::Held,
             State::Stored => Event::Written,

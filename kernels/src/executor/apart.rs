@@ -8,6 +8,7 @@ use super::long_buffers::LongBuffers;
 use super::slot::{Op, SPLIT};
 use super::strands::StrandTable;
 use super::waiting::Waiters;
+use super::walks::Walks;
 use crate::memory::Memory;
 
 /// Strands, and what steps of few kernels need.
@@ -23,6 +24,7 @@ pub(super) struct Facilities {
     /// When the executor was called last.
     pub(super) now: Time,
     pub(super) waiters: Waiters,
+    pub(super) walks: Walks,
     pub(super) held: Held,
     pub(super) long_buffers: LongBuffers,
 }
@@ -33,6 +35,7 @@ impl<P: Copy> Apart<P> {
         let facilities = Facilities {
             now: Time::ZERO,
             waiters: Waiters::with_capacity(capacity),
+            walks: Walks::new(capacity),
             held: Held::new(limits.held_bytes),
             long_buffers: LongBuffers::new(),
         };

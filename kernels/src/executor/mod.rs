@@ -13,7 +13,7 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
+//! An op may split into strands ([`strands`]), or walk ([`walks`]), both in the same rounds. Some kernels
 //! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
 //! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]).
 
@@ -30,6 +30,7 @@ mod slot;
 mod step;
 mod strands;
 mod waiting;
+mod walks;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -217,7 +218,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     /// How many ops and strands [`run`](Self::run) would advance now.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split())
+        self.ready.len()
+            + self.apart.facilities.walks.len()
+            + self.apart.strands.ready()
+            + usize::from(self.can_split())
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op

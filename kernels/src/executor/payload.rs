@@ -122,7 +122,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     return self.hold_while_parked(index, memory);
                 }
                 After::Over => return Err(PayloadError::Over),
-                After::NotYet | After::Gone | After::Split => break,
+                After::NotYet | After::Gone | After::Split | After::Walk => break,
             }
         }
         let op = &mut slots[index as usize].op;

@@ -8,7 +8,7 @@ use super::step::After;
 use super::strands::Strands;
 use super::waiting::Awaited;
 use super::{Finish, Invocation};
-use crate::kernel::Extent;
+use crate::kernel::{Extent, Pointer};
 use crate::memory::{Grant, Memory};
 use crate::reply::Gather;
 
@@ -30,6 +30,10 @@ pub(super) enum State<P> {
     Free,
     /// In the queue; waits for memory.
     Fetching(P),
+    /// Among the walks.
+    Walking,
+    /// In the queue; its walk ends where it begins.
+    Nowhere(Pointer),
     /// Parked; waits for payload, which goes to this place.
     Payload(P),
     /// In the queue; the payload is placed.

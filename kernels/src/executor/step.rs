@@ -19,6 +19,8 @@ pub(super) enum After {
     NotYet,
     /// It waits for memory.
     Queue,
+    /// It walks.
+    Walk,
     /// It waits for payload, for a word to change, or for a flush.
     Park,
     /// It waits for slots for its strands.
@@ -180,6 +182,7 @@ impl<P: Copy> Op<P> {
             }
             Step::MayFlush(extent) => self.submit(kernel, memory, &Request::MayFlush(extent)),
             Step::Flush(extent) => self.begin_flush(extent, &mut turn.lent()),
+            Step::Walk => self.begin_walk(kernel, turn),
             Step::Split(strands) => self.await_strands(strands),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }

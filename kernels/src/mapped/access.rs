@@ -5,9 +5,11 @@ use core::sync::atomic::{Ordering, fence};
 use nic_shm::{RacyMem, WordError, WriteError};
 use nic_wire::Rkey;
 
-use super::tables::{Export, MappedMemory, Region};
+use super::tables::{Export, MappedMemory, NO_REGION, Region};
 use crate::kernel::Extent;
-use crate::memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
+use crate::memory::{
+    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
+};
 
 /// What a request will do when it is polled.
 #[derive(Clone, Copy, Debug)]
@@ -179,6 +181,37 @@ impl Memory for MappedMemory {
     }
 
     #[inline]
+    fn view(&self, grant: Grant, number: u8) -> Option<View> {
+        let export = self.exports.get(usize::from(grant.export))?;
+        export.check_serves(grant.generation).ok()?;
+        let region = export.reach[usize::from(number)];
+        let may_read = export.access.contains(Access::READ) && region != NO_REGION;
+        may_read.then_some(View { grant, number, region, epoch: self.epoch })
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, view: &View, address: u64, length: u32) {
+        if let Some((memory, offset)) = self.viewed(view, address) {
+            memory.prefetch(offset, length.into());
+        }
+    }
+
+    #[inline(always)]
+    fn words(
+        &self,
+        view: &View,
+        address: u64,
+        length: u32,
+        places: [u16; 2],
+    ) -> Option<[u64; 2]> {
+        let (memory, offset) = self.viewed(view, address)?;
+        let words = memory.words_of(offset, length, places)?;
+        // What is looked at next is not older than what was just seen.
+        fence(Ordering::Acquire);
+        Some(words)
+    }
+
+    #[inline]
     fn flushes_over(&self) -> u64 {
         self.flushes_seen()
     }
@@ -246,6 +279,16 @@ impl MappedMemory {
             number,
             action: Action::of(request),
         })
+    }
+
+    /// The memory behind a view that is still good, and how far into it an address is.
+    #[inline(always)]
+    fn viewed(&self, view: &View, address: u64) -> Option<(&RacyMem, u64)> {
+        if view.epoch != self.epoch {
+            return None;
+        }
+        let region = self.regions.get(usize::from(view.region))?;
+        Some((region.memory.as_ref()?, address.wrapping_sub(region.base)))
     }
 
     /// The memory of a request's region, if both export and region still live.

@@ -143,6 +143,7 @@ impl MappedMemory {
     /// No such domain or region.
     pub fn deregister(&mut self, domain: DomainId, number: u8) -> Result<RacyMem, ControlError> {
         let index = self.region_index(domain, number)?;
+        self.epoch = self.epoch.wrapping_add(1);
         for slot in 0..self.exports.len() {
             let export = &mut self.exports[slot];
             if !export.is_live() || export.domain != domain.0 {
@@ -230,6 +231,7 @@ impl MappedMemory {
     }
 
     fn end_export(&mut self, slot: usize) {
+        self.epoch = self.epoch.wrapping_add(1);
         let export = &mut self.exports[slot];
         export.serving = 0;
         export.secret = 0;

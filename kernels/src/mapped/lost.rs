@@ -19,6 +19,7 @@ impl MappedMemory {
     #[cold]
     fn mark_lost(&mut self) {
         self.faults_seen = nic_shm::faults();
+        self.epoch = self.epoch.wrapping_add(1);
         for region in &mut self.regions {
             if region.memory.as_ref().is_some_and(RacyMem::is_lost) {
                 region.lost = region.memory.take();

@@ -115,6 +115,8 @@ pub struct MappedMemory {
     /// What was done to persist its regions.
     pub(super) flushes: Arc<Flushes>,
     pub(super) ahead: Ahead,
+    /// Grows when a right or a region ends: what was looked up before is looked up anew.
+    pub(super) epoch: u32,
 }
 
 impl MappedMemory {
@@ -129,6 +131,7 @@ impl MappedMemory {
             faults_seen: nic_shm::faults(),
             flushes: Arc::default(),
             ahead: Ahead::new(),
+            epoch: 0,
         };
         let domain = Domain { live: false, regions: [NO_REGION; 256] };
         memory.domains.resize(usize::from(tables.domains), domain);

@@ -10,6 +10,7 @@ use crate::kernel::{
 };
 use crate::pointer_form::PointerForm;
 use crate::reply::Reply;
+use crate::walk::Walk;
 
 /// Bytes of a unit, in which places within an element are counted.
 const UNIT: i32 = 4;
@@ -17,72 +18,29 @@ const UNIT: i32 = 4;
 const POINTER_BYTES: i32 = 8;
 
 /// Walks from element to element until a field fits.
-///
-/// What each step of a plain walk needs stands first.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
 pub struct Traverse {
-    /// The element under way.
-    at: Pointer,
-    /// Elements looked at, and how many there may be.
-    hops: u32,
-    hops_max: u32,
-    plain: Option<Plain>,
-    /// How its pointers are written.
-    form: PointerForm,
-    /// Who named the element under way.
-    origin: Origin,
     /// As they came, for a continuation.
     arguments: Arguments,
-    /// How pointers to values are written.
+    /// The element under way.
+    at: Pointer,
+    /// How its pointers, and those to values, are written.
+    form: PointerForm,
     value_form: PointerForm,
     flags: Flags,
     predicate: Predicate,
     descend: Predicate,
     value: Value,
+    /// Who named the element under way.
+    origin: Origin,
+    /// Elements looked at, and how many there may be.
+    hops: u32,
+    hops_max: u32,
     /// Levels still above the elements that are searched.
     levels: u16,
-}
-
-/// A walk along one chain that looks for one field's value. Nearly every step of it finds another
-/// value there and goes on, and needs to know no more than this.
-#[derive(Clone, Copy, Debug)]
-struct Plain {
-    key: u64,
-    /// Where in an element the field stands, and the next pointer, in bytes.
-    field: u16,
-    next: u16,
-    element_bytes: u16,
-}
-
-impl Plain {
-    /// For arguments that were checked; `None` if they ask for more.
-    fn of(arguments: &Arguments, flags: Flags, predicate: Predicate) -> Option<Self> {
-        let mask = arguments.mask.get();
-        let is_plain = predicate == Predicate::Equal
-            && arguments.levels.get() == 0
-            && mask.is_power_of_two()
-            && flags.contains(Flags::NEXT)
-            && !flags.contains(Flags::SHORT_KEYS);
-        let place = |unit: u32| u16::try_from(unit * UNIT as u32).ok();
-        is_plain.then_some(())?;
-        Some(Plain {
-            key: arguments.key.get(),
-            field: place(mask.trailing_zeros())?,
-            next: place(u32::try_from(arguments.next_offset).ok()?)?,
-            element_bytes: arguments.element_bytes.get(),
-        })
-    }
-
-    /// The pointer by which the walk goes on; `None` if the field has the value.
-    #[inline(always)]
-    fn next(&self, element: &[u8]) -> Option<u64> {
-        let word = |place: u16| {
-            let rest = element.get(usize::from(place)..)?;
-            Some(u64::from_le_bytes(*rest.first_chunk()?))
-        };
-        if word(self.field)? == self.key { None } else { word(self.next) }
-    }
+    /// Where an element has its field and its pointer, in bytes, if all that matters is whether one
+    /// field has one value: the executor then passes by those elements that do not.
+    plain: Option<[u16; 2]>,
 }
 
 impl Kernel for Traverse {
@@ -107,7 +65,6 @@ impl Kernel for Traverse {
         let predicate = Predicate::from_code(arguments.predicate).ok_or(bad("predicate"))?;
         let traverse = Traverse {
             arguments,
-            plain: Plain::of(&arguments, flags, predicate),
             at: Pointer { region, address: arguments.start.get() },
             form,
             value_form,
@@ -119,6 +76,7 @@ impl Kernel for Traverse {
             hops: 0,
             hops_max: hops_max(&arguments)?,
             levels: arguments.levels.get(),
+            plain: plain_places(&arguments, flags, predicate),
         };
         traverse.check_fields().map_err(bad)?;
         traverse.check_value().map_err(bad)?;
@@ -128,20 +86,29 @@ impl Kernel for Traverse {
     #[inline(always)]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match event {
-            Event::Start => self.fetch(self.arguments.element_bytes.get().into()),
-            Event::Fetched(element) => {
-                if let Some(plain) = &self.plain
-                    && let Some(next) = plain.next(element)
-                    && let Some(at) = self.form.follow(next)
-                {
-                    let length = plain.element_bytes;
-                    self.hops += 1;
-                    return self.go_on(at, length.into());
+            Event::Start => self.go_on(),
+            Event::Walked { at, hops } => {
+                self.hops = self.hops.saturating_add(hops);
+                self.at = at;
+                if hops > 0 {
+                    self.origin = Origin::Followed;
                 }
-                self.look(element, reply)
+                self.fetch()
             }
+            Event::Fetched(element) => self.look(element, reply),
             Event::Replied { .. } => Step::DONE,
             _ => Step::UNEXPECTED,
+        }
+    }
+
+    fn walk(&self) -> Walk {
+        Walk {
+            from: self.at,
+            form: self.form,
+            key: self.arguments.key.get(),
+            places: self.plain.unwrap_or_default(),
+            element_bytes: self.arguments.element_bytes.get(),
+            hops_max: self.hops_max.saturating_sub(self.hops),
         }
     }
 
@@ -176,26 +143,40 @@ fn hops_max(arguments: &Arguments) -> Result<u32, BadArguments> {
     }
 }
 
+/// Where an element has its field and its pointer, in bytes, for a walk along one chain that looks
+/// for one value; `None` if the arguments, which were checked, ask for more.
+fn plain_places(arguments: &Arguments, flags: Flags, predicate: Predicate) -> Option<[u16; 2]> {
+    let mask = arguments.mask.get();
+    let is_plain = predicate == Predicate::Equal
+        && arguments.levels.get() == 0
+        && mask.is_power_of_two()
+        && flags.contains(Flags::NEXT)
+        && !flags.contains(Flags::SHORT_KEYS);
+    let next = i32::from(arguments.next_offset) * UNIT;
+    // Below 64.
+    let field = mask.trailing_zeros() as u16 * UNIT as u16;
+    is_plain.then_some([field, u16::try_from(next).ok()?])
+}
+
 /// A look at one element.
 impl Traverse {
-    /// Fetches the element, unless a bound is reached.
+    /// Walks from the element on, or fetches it.
     #[inline(always)]
-    fn fetch(&self, length: u32) -> Step {
+    fn go_on(&self) -> Step {
+        if self.plain.is_some() && self.hops < self.hops_max { Step::Walk } else { self.fetch() }
+    }
+
+    /// Fetches the element, unless a bound is reached.
+    #[inline]
+    fn fetch(&self) -> Step {
         if self.hops >= self.hops_max {
             return Step::Finish(Outcome::Bounded);
         }
+        let length = self.arguments.element_bytes.get().into();
         Step::Fetch(Extent { at: self.at, length, origin: self.origin })
     }
 
-    /// Fetches the element that a pointer leads to.
     #[inline(always)]
-    fn go_on(&mut self, at: Pointer, length: u32) -> Step {
-        self.at = at;
-        self.origin = Origin::Followed;
-        self.fetch(length)
-    }
-
-    #[inline(never)]
     fn look(&mut self, element: &[u8], reply: &mut Reply<'_>) -> Step {
         let depth = u64::from(self.hops);
         self.hops = self.hops.saturating_add(1);
@@ -214,7 +195,11 @@ impl Traverse {
         let next = self.next(element);
         self.levels = self.levels.saturating_sub(1);
         match next.and_then(|word| self.form.follow(word)) {
-            Some(at) => self.go_on(at, self.arguments.element_bytes.get().into()),
+            Some(at) => {
+                self.at = at;
+                self.origin = Origin::Followed;
+                self.go_on()
+            }
             None => self.end(&self.header(), reply),
         }
     }

@@ -258,6 +258,30 @@ impl RacyMem {
         Ok(())
     }
 
+    /// Copies of words of 8 bytes, little-endian, so many bytes into a range, in this order; they
+    /// need not be aligned. `None`: the range leaves the memory, or a word the range.
+    #[inline(always)]
+    #[must_use]
+    pub fn words_of<const COUNT: usize>(
+        &self,
+        offset: u64,
+        length: u32,
+        places: [u16; COUNT],
+    ) -> Option<[u64; COUNT]> {
+        let start = self.readable(offset, length.into()).ok()?;
+        let mut words = [0; COUNT];
+        for (word, place) in words.iter_mut().zip(places) {
+            if u32::from(place) + 8 > length {
+                return None;
+            }
+            let mut bytes = [0_u8; 8];
+            // SAFETY: the 8 bytes lie within the range, which was found to lie within the memory.
+            unsafe { copying::copy_in(start.add(place.into()), bytes.as_mut_ptr(), 8) };
+            *word = u64::from_le_bytes(bytes);
+        }
+        Some(words)
+    }
+
     /// Asks for the cache lines of a range, so that a copy soon after finds them. A hint: a range
     /// that leaves the memory is cut off, and so is what goes beyond [`PREFETCH_BYTES_MAX`].
     #[inline(always)]

@@ -1,0 +1,240 @@
+//! Plain walks: loads that depend on each other, and nothing else.
+//!
+//! Where all that an op does is to follow pointers, an event and a step for each element cost many
+//! times as much as the two words that are looked at. Such a walk is one line of this table, and all
+//! of them take a step in a row. Their elements are asked for in a row too: a CPU does not finish a
+//! prefetch before it has translated its address, and looks ahead only so many instructions. With a
+//! step between two prefetches the walks of the page tables would follow each other.
+//!
+//! A walk changes nothing and decides nothing. The element before which it ends is fetched by its
+//! kernel like any other, and all that can be wrong with an access is found there.
+
+use alloc::vec::Vec;
+
+use nic_wire::Time;
+
+use super::slot::{Op, State};
+use super::step::{After, Happened, Turn};
+use super::apart::Facilities;
+use super::{Budget, Executor};
+use crate::kernel::{Event, Kernel, Pointer};
+use crate::memory::{Memory, View};
+use crate::pointer_form::PointerForm;
+use crate::set::KernelSet;
+use crate::walk::Walk;
+
+/// How many elements are asked for in a row (start).
+const ROW: usize = 16;
+
+/// One walk under way.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Walker {
+    /// The element that is looked at next.
+    address: u64,
+    key: u64,
+    deadline: Time,
+    view: View,
+    /// The op.
+    slot: u32,
+    /// Elements passed by, and how many may be.
+    hops: u32,
+    hops_max: u32,
+    places: [u16; 2],
+    element_bytes: u16,
+    form: PointerForm,
+    /// The region of the element.
+    region: u8,
+    /// Whether its first element is.
+    is_asked_for: bool,
+    /// It goes no further.
+    is_over: bool,
+}
+
+const _: () = assert!(size_of::<Walker>() == 64, "a step touches one cache line of the table");
+
+impl Walker {
+    /// Looks at an element; whether it was passed by.
+    #[inline(always)]
+    fn step<M: Memory>(&mut self, memory: &M, now: Time) -> bool {
+        if !self.is_asked_for {
+            self.is_asked_for = true;
+            return true;
+        }
+        if self.hops >= self.hops_max || now >= self.deadline {
+            return false;
+        }
+        let length = self.element_bytes.into();
+        let words = memory.words(&self.view, self.address, length, self.places);
+        let Some([word, next]) = words else { return false };
+        if word == self.key {
+            return false;
+        }
+        let Some(at) = self.form.follow(next) else { return false };
+        self.address = at.address;
+        self.hops += 1;
+        at.region == self.region || self.enter(at.region, memory)
+    }
+
+    /// The walk leads into another region; whether its op may read that.
+    #[cold]
+    fn enter<M: Memory>(&mut self, region: u8, memory: &M) -> bool {
+        self.region = region;
+        memory.view(self.view.grant, region).map(|view| self.view = view).is_some()
+    }
+
+    #[inline(always)]
+    fn prefetch<M: Memory>(&self, memory: &M) {
+        memory.prefetch(&self.view, self.address, self.element_bytes.into());
+    }
+}
+
+/// All walks under way.
+#[derive(Debug)]
+pub(super) struct Walks {
+    list: Vec<Walker>,
+}
+
+impl Walks {
+    /// For as many ops. Each is here once, and once more while a walk of it has ended in a round
+    /// and the next has begun.
+    pub(super) fn new(ops: usize) -> Self {
+        Walks { list: Vec::with_capacity(2 * ops) }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// An op walks no more.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.list.retain(|walker| walker.slot != slot);
+    }
+}
+
+impl<P: Copy> Op<P> {
+    /// The kernel walks. Where that is not possible, it hears at once that it has come nowhere.
+    #[inline(always)]
+    pub(super) fn begin_walk<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let walk = kernel.walk();
+        match turn.memory.view(self.grant(), walk.from.region) {
+            Some(view) if !self.is_strand() && self.payload.length == 0 => {
+                self.state = State::Walking;
+                let walker = self.walker(&walk, view, turn);
+                turn.facilities.walks.list.push(walker);
+                After::Walk
+            }
+            _ => {
+                self.state = State::Nowhere(walk.from);
+                After::Queue
+            }
+        }
+    }
+
+    fn walker<M>(&self, walk: &Walk, view: View, turn: &Turn<'_, M>) -> Walker {
+        let steps = turn.limits.steps.saturating_sub(self.steps);
+        let bytes = turn.limits.bytes.saturating_sub(self.bytes);
+        let fitting = bytes.checked_div(walk.element_bytes.into()).unwrap_or(0);
+        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        Walker {
+            address: walk.from.address,
+            key: walk.key,
+            deadline: self.deadline,
+            view,
+            slot: self.slot,
+            hops: 0,
+            hops_max: walk.hops_max.min(steps).min(fitting),
+            places: walk.places,
+            element_bytes: walk.element_bytes,
+            form: walk.form,
+            region: walk.from.region,
+            is_asked_for: false,
+            is_over: false,
+        }
+    }
+
+}
+
+impl<K: KernelSet, M: Memory> Executor<K, M> {
+    /// One round of the walks. Whatever ops have spent, they get a quarter of a budget. Returns
+    /// whether all of them have taken more steps than there are rounds.
+    #[inline(never)]
+    pub(super) fn advance_walks(&mut self, memory: &mut M, budget: Budget) -> bool {
+        let Facilities { now, walks, .. } = &mut self.apart.facilities;
+        let most = budget.cost.saturating_sub(self.cost).max(1 + budget.cost / 4);
+        let turns = walks.list.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        self.cost += turns as u64;
+        let (mut shortest, mut are_over) = (u32::MAX, false);
+        for row in walks.list[..turns].chunks_mut(ROW) {
+            for walker in row.iter_mut() {
+                walker.is_over = !walker.step(memory, *now);
+                are_over |= walker.is_over;
+                shortest = shortest.min(walker.hops);
+            }
+            for walker in row {
+                walker.prefetch(memory);
+            }
+        }
+        // Those that have not had their turn are the first in the next round.
+        walks.list.rotate_left(turns);
+        let mut are_long = shortest > budget.rounds;
+        if are_over {
+            are_long &= self.end_walks(memory, budget);
+        }
+        are_long
+    }
+
+    /// Takes the walks that are over from the table. Returns whether all of their ops have taken
+    /// more steps than there are rounds.
+    fn end_walks(&mut self, memory: &mut M, budget: Budget) -> bool {
+        let (mut next, mut kept, mut are_long) = (0, 0, true);
+        // Walks that begin meanwhile stand behind.
+        let count = self.apart.facilities.walks.len();
+        while next < count {
+            let list = &mut self.apart.facilities.walks.list;
+            if list[next].is_over {
+                let walker = &list[next];
+                let (slot, hops) = (walker.slot, walker.hops);
+                let at = Pointer { region: walker.region, address: walker.address };
+                let bytes = u64::from(hops) * u64::from(walker.element_bytes);
+                are_long &= self.walked(slot, at, hops, bytes, memory) > budget.rounds;
+            } else {
+                list.swap(kept, next);
+                kept += 1;
+            }
+            next += 1;
+        }
+        self.apart.facilities.walks.list.drain(kept..count);
+        are_long
+    }
+
+    /// A walk is over: its kernel goes on. Returns how many steps its op has taken.
+    fn walked(&mut self, index: u32, at: Pointer, hops: u32, bytes: u64, memory: &mut M) -> u32 {
+        let Executor { slots, apart, limits, cost, ready, .. } = self;
+        let slot = &mut slots[index as usize];
+        let op = &mut slot.op;
+        op.steps += hops;
+        op.bytes += bytes;
+        let steps = op.steps;
+        let turn = Turn { memory, facilities: &mut apart.facilities, limits, cost };
+        let event = Event::Walked { at, hops };
+        let Some(kernel) = slot.kernel.as_mut() else { return steps };
+        match kernel.visit(Happened { op, event, turn }) {
+            After::Park => self.park(index),
+            After::Split => self.await_strands(index),
+            After::Walk => {}
+            _ => ready.push(index),
+        }
+        steps
+    }
+}
