@@ -166,16 +166,17 @@ impl Memory for Beneath {
         }
     }
 
-    fn words(
-        &self,
-        view: &View,
-        address: u64,
-        length: u32,
-        places: [u16; 2],
-    ) -> Option<[u64; 2]> {
+    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         match self {
             Beneath::Mapped(memory) => memory.words(view, address, length, places),
             Beneath::Dma(memory) => memory.words(view, address, length, places),
+        }
+    }
+
+    fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
+        match self {
+            Beneath::Mapped(memory) => memory.copy(view, address, into),
+            Beneath::Dma(memory) => memory.copy(view, address, into),
         }
     }
 
@@ -384,18 +385,19 @@ impl Memory for Checked {
         self.beneath.view(grant, region)
     }
 
-    fn words(
-        &self,
-        view: &View,
-        address: u64,
-        length: u32,
-        places: [u16; 2],
-    ) -> Option<[u64; 2]> {
+    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         let words = self.beneath.words(view, address, length, places)?;
         let range = Extent::named(view.number, address, length);
         assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
         assert!(places.iter().all(|place| u32::from(*place) + 8 <= length), "{places:?}");
         Some(words)
+    }
+
+    fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
+        let is_copied = self.beneath.copy(view, address, into);
+        let range = Extent::named(view.number, address, into.len() as u32);
+        assert!(!is_copied || self.allows(view.grant, &Request::Read(range)), "{range:?}");
+        is_copied
     }
 
     fn flushes_over(&self) -> u64 {

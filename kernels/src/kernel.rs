@@ -168,10 +168,12 @@ pub enum Event<'a> {
     Flushed,
     /// What [`Step::Walk`] wanted has been walked.
     Walked {
-        /// The element before which the walk has ended, which is to be fetched.
+        /// The element before which the walk has ended.
         at: Pointer,
         /// How many were passed by.
         hops: u32,
+        /// A private copy of that element. Empty: it could not be had at once, and is to be fetched.
+        element: &'a [u8],
     },
     /// Memory refused the last step. Only kernels hear of it that
     /// [must end by themselves](Kernel::must_end).

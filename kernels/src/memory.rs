@@ -367,10 +367,10 @@ pub trait Memory {
         None
     }
 
-    /// Asks for a range of such a region, to be looked at soon.
+    /// Asks for two words, so far behind an address, to be looked at soon.
     #[inline]
-    fn prefetch(&self, view: &View, address: u64, length: u32) {
-        let _ = (view, address, length);
+    fn prefetch(&self, view: &View, address: u64, places: [u16; 2]) {
+        let _ = (view, address, places);
     }
 
     /// Copies of two words of 8 bytes, little-endian, so far into a range; the first is read first.
@@ -378,15 +378,17 @@ pub trait Memory {
     /// not within the range. Where pages of the region are missing, they are zero: only a
     /// [`Request::Read`] tells.
     #[inline]
-    fn words(
-        &self,
-        view: &View,
-        address: u64,
-        length: u32,
-        places: [u16; 2],
-    ) -> Option<[u64; 2]> {
+    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         let _ = (view, address, length, places);
         None
+    }
+
+    /// A copy of a range of such a region, as long as `into`; whether it could be made. If not, a
+    /// [`Request::Read`] tells why.
+    #[inline]
+    fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
+        let _ = (view, address, into);
+        false
     }
 
     /// A number that grows each time that flushes are over, be it well or badly. Whoever waits for

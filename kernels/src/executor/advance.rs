@@ -250,8 +250,10 @@ impl<P: Copy> Op<P> {
             State::Finished => return After::Over,
             State::Cancelled => return After::Gone,
             State::PayloadPlaced => Event::Payload,
-            State::Nowhere(at) => Event::Walked { at, hops: 0 },
-            State::PayloadHeld if is_late => return op.finish(Status::Expired, false),
+            State::PayloadHeld | State::Nowhere(_) if is_late => {
+                return op.finish(Status::Expired, false);
+            }
+            State::Nowhere(at) => Event::Walked { at, hops: 0, element: &[] },
             State::PayloadHeld => Event::Held,
             State::Stored => Event::Written,
             State::Arranging { offset } => {

@@ -4,3 +4,4 @@ mod places;
 mod plain;
 mod slow_memory;
 mod strands;
+mod walks;

@@ -11,11 +11,12 @@
 
 use alloc::vec::Vec;
 
-use nic_wire::Time;
+use nic_wire::{Status, Time};
 
-use super::slot::{Op, State};
-use super::step::{After, Happened, Turn};
+use super::advance::must_end;
 use super::apart::Facilities;
+use super::slot::{Op, Slot, State};
+use super::step::{After, Happened, Turn};
 use super::{Budget, Executor};
 use crate::kernel::{Event, Kernel, Pointer};
 use crate::memory::{Memory, View};
@@ -24,10 +25,10 @@ use crate::set::KernelSet;
 use crate::walk::Walk;
 
 /// How many elements are asked for in a row (start).
-const ROW: usize = 16;
+const ROW: usize = 64;
 
 /// One walk under way.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Walker {
     /// The element that is looked at next.
@@ -85,7 +86,7 @@ impl Walker {
 
     #[inline(always)]
     fn prefetch<M: Memory>(&self, memory: &M) {
-        memory.prefetch(&self.view, self.address, self.element_bytes.into());
+        memory.prefetch(&self.view, self.address, self.places);
     }
 }
 
@@ -142,7 +143,8 @@ impl<P: Copy> Op<P> {
     }
 
     fn walker<M>(&self, walk: &Walk, view: View, turn: &Turn<'_, M>) -> Walker {
-        let steps = turn.limits.steps.saturating_sub(self.steps);
+        // The last step is the kernel's, which hears how far it came.
+        let steps = turn.limits.steps.saturating_sub(self.steps + 1);
         let bytes = turn.limits.bytes.saturating_sub(self.bytes);
         let fitting = bytes.checked_div(walk.element_bytes.into()).unwrap_or(0);
         let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
@@ -162,7 +164,6 @@ impl<P: Copy> Op<P> {
             is_over: false,
         }
     }
-
 }
 
 impl<K: KernelSet, M: Memory> Executor<K, M> {
@@ -203,11 +204,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         while next < count {
             let list = &mut self.apart.facilities.walks.list;
             if list[next].is_over {
-                let walker = &list[next];
-                let (slot, hops) = (walker.slot, walker.hops);
-                let at = Pointer { region: walker.region, address: walker.address };
-                let bytes = u64::from(hops) * u64::from(walker.element_bytes);
-                are_long &= self.walked(slot, at, hops, bytes, memory) > budget.rounds;
+                let walk = list[next];
+                are_long &= self.walked(&walk, memory) > budget.rounds;
             } else {
                 list.swap(kept, next);
                 kept += 1;
@@ -219,21 +217,36 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     }
 
     /// A walk is over: its kernel goes on. Returns how many steps its op has taken.
-    fn walked(&mut self, index: u32, at: Pointer, hops: u32, bytes: u64, memory: &mut M) -> u32 {
-        let Executor { slots, apart, limits, cost, ready, .. } = self;
-        let slot = &mut slots[index as usize];
-        let op = &mut slot.op;
+    fn walked(&mut self, walk: &Walker, memory: &mut M) -> u32 {
+        let Executor { slots, apart, limits, cost, ready, scratch, .. } = self;
+        let Slot { op, kernel } = &mut slots[walk.slot as usize];
+        let (hops, at) = (walk.hops, Pointer { region: walk.region, address: walk.address });
         op.steps += hops;
-        op.bytes += bytes;
+        op.bytes += u64::from(hops) * u64::from(walk.element_bytes);
         let steps = op.steps;
+        if apart.facilities.now >= op.deadline && !must_end(kernel) {
+            op.finish(Status::Expired, false);
+            ready.push(walk.slot);
+            return steps;
+        }
+        let Some(kernel) = kernel.as_mut() else { return steps };
+        let element = scratch.get_mut(..usize::from(walk.element_bytes)).unwrap_or_default();
+        let fits = op.bytes + element.len() as u64 <= limits.bytes;
+        let is_here = fits && walk.view.number == walk.region;
+        let element: &[u8] = match is_here && memory.copy(&walk.view, walk.address, element) {
+            true => {
+                op.bytes += element.len() as u64;
+                element
+            }
+            false => &[],
+        };
         let turn = Turn { memory, facilities: &mut apart.facilities, limits, cost };
-        let event = Event::Walked { at, hops };
-        let Some(kernel) = slot.kernel.as_mut() else { return steps };
+        let event = Event::Walked { at, hops, element };
         match kernel.visit(Happened { op, event, turn }) {
-            After::Park => self.park(index),
-            After::Split => self.await_strands(index),
+            After::Park => self.park(walk.slot),
+            After::Split => self.await_strands(walk.slot),
             After::Walk => {}
-            _ => ready.push(index),
+            _ => ready.push(walk.slot),
         }
         steps
     }

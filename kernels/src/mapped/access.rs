@@ -190,25 +190,29 @@ impl Memory for MappedMemory {
     }
 
     #[inline(always)]
-    fn prefetch(&self, view: &View, address: u64, length: u32) {
+    fn prefetch(&self, view: &View, address: u64, places: [u16; 2]) {
         if let Some((memory, offset)) = self.viewed(view, address) {
-            memory.prefetch(offset, length.into());
+            for place in places {
+                memory.prefetch_line(offset.wrapping_add(place.into()));
+            }
         }
     }
 
     #[inline(always)]
-    fn words(
-        &self,
-        view: &View,
-        address: u64,
-        length: u32,
-        places: [u16; 2],
-    ) -> Option<[u64; 2]> {
+    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         let (memory, offset) = self.viewed(view, address)?;
         let words = memory.words_of(offset, length, places)?;
         // What is looked at next is not older than what was just seen.
         fence(Ordering::Acquire);
         Some(words)
+    }
+
+    #[inline(always)]
+    fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
+        let Some((memory, offset)) = self.viewed(view, address) else { return false };
+        let is_copied = memory.read(offset, into).is_ok() && self.check_there(memory).is_ok();
+        fence(Ordering::Acquire);
+        is_copied
     }
 
     #[inline]

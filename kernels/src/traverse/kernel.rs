@@ -87,13 +87,14 @@ impl Kernel for Traverse {
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
         match event {
             Event::Start => self.go_on(),
-            Event::Walked { at, hops } => {
+            Event::Walked { at, hops, element } => {
                 self.hops = self.hops.saturating_add(hops);
                 self.at = at;
                 if hops > 0 {
                     self.origin = Origin::Followed;
                 }
-                self.fetch()
+                let is_there = !element.is_empty() && self.hops < self.hops_max;
+                if is_there { self.look(element, reply) } else { self.fetch() }
             }
             Event::Fetched(element) => self.look(element, reply),
             Event::Replied { .. } => Step::DONE,

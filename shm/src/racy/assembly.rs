@@ -3,11 +3,11 @@
 #[cfg(target_arch = "aarch64")]
 use super::aarch64::{move1, move2, move4, move8, move16, move32, move64};
 #[cfg(target_arch = "aarch64")]
-pub(crate) use super::aarch64::{prefetch_line, prefetch_line_for_write};
+pub(crate) use super::aarch64::{prefetch_line, prefetch_line_for_write, read8};
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::{move1, move2, move4, move8, move16, move32, move64};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use super::x86_64::{prefetch_line, prefetch_line_for_write};
+pub(crate) use super::x86_64::{prefetch_line, prefetch_line_for_write, read8};
 
 /// Copies ascending, touching every byte of either side exactly once.
 ///

@@ -274,10 +274,8 @@ impl RacyMem {
             if u32::from(place) + 8 > length {
                 return None;
             }
-            let mut bytes = [0_u8; 8];
             // SAFETY: the 8 bytes lie within the range, which was found to lie within the memory.
-            unsafe { copying::copy_in(start.add(place.into()), bytes.as_mut_ptr(), 8) };
-            *word = u64::from_le_bytes(bytes);
+            *word = u64::from_le(unsafe { copying::read8(start.add(place.into())) });
         }
         Some(words)
     }
@@ -287,6 +285,14 @@ impl RacyMem {
     #[inline(always)]
     pub fn prefetch(&self, offset: u64, len: u64) {
         self.each_line(offset, len, copying::prefetch_line);
+    }
+
+    /// Asks for the cache line at an offset; a hint, as [`prefetch`](Self::prefetch) is.
+    #[inline(always)]
+    pub fn prefetch_line(&self, offset: u64) {
+        if offset < self.len {
+            copying::prefetch_line(self.base.as_ptr().wrapping_add(offset as usize));
+        }
     }
 
     /// As [`prefetch`](Self::prefetch), for lines that will be written and that others may have in

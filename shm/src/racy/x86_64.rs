@@ -68,6 +68,26 @@ mover!(
     move1, reg_byte, "mov {a}, [{from}]", "mov [{to}], {a}"; a
 );
 
+/// Reads 8 bytes in one load.
+///
+/// # Safety
+/// `from` must be readable for that many bytes. They may be changed by others meanwhile, and need
+/// not be aligned.
+#[inline(always)]
+pub(crate) unsafe fn read8(from: *const u8) -> u64 {
+    let word: u64;
+    // SAFETY: the caller vouches for the range; nothing else is touched.
+    unsafe {
+        asm!(
+            "mov {word}, [{from}]",
+            from = in(reg) from,
+            word = lateout(reg) word,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    word
+}
+
 /// Asks for the cache line at `address`, to be written; a wrong address is no fault.
 #[inline(always)]
 pub(crate) fn prefetch_line_for_write(address: *const u8) {
