@@ -14,7 +14,7 @@ use super::incoming::{Channel, Incoming, Stage, arrival, fitting, way};
 use super::order::Order;
 use super::pull::{Pull, Pulls};
 use super::{INLINE_BYTES_MAX, ReceiveError, STREAMS_MAX};
-use crate::error::{NicError, OpError};
+use crate::error::{NicError, OpError, SubmitError};
 use crate::session::{Answer, Deferred, ServeError, Session};
 
 /// Receives the messages of one sender at a time, into buffers that were posted.
@@ -413,9 +413,11 @@ impl<'s> Receiver<'s> {
         for (call, code) in self.answers.drain(..) {
             let verdict = Verdict::new(code, limit, longest);
             match self.session.answer_later(call, Ok(verdict.as_bytes())) {
-                // Its caller was told that the service failed; the others are told the truth.
-                Ok(()) | Err(OpError::TooLong { .. }) => {}
-                Err(error) => return Err(error),
+                // Its caller was told that it has no room; the others are told the truth. A verdict
+                // fits the receive buffer of any call.
+                Ok(())
+                | Err(SubmitError::Full(_) | SubmitError::Invalid(OpError::TooLong { .. })) => {}
+                Err(SubmitError::Invalid(error)) => return Err(error),
             }
         }
         self.session.publish_answers();

@@ -9,6 +9,7 @@ mod waiting;
 
 pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
+pub(crate) use service::Filled;
 pub use service::{Answer, Deferred, ServeError};
 pub use slots::Token;
 

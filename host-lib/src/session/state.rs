@@ -24,14 +24,14 @@ pub(super) struct State {
     commands: Producer<64>,
     completions: Consumer<32>,
     pub(super) receives: Consumer<32>,
-    arena: LeaseArena,
+    pub(super) arena: LeaseArena,
     pub(super) buffers: RacyMem,
     pub(super) buffer_bytes: u32,
     pub(super) slots: Slots,
     /// Ops that are over and that [`Session::poll`](super::Session::poll) has yet to report.
     pub(super) ready: VecDeque<Token>,
-    /// Room for one request or answer of a call.
-    pub(super) scratch: Vec<u8>,
+    /// Room for one answer to a call, if calls are served.
+    pub(super) answer_room: Vec<u8>,
     /// Calls that are answered later, and whether their callers wait as far as is known.
     pub(super) deferred: Vec<(u32, bool)>,
     /// Whether the last command found no place in the ring: answers to calls have places there, too.
@@ -85,7 +85,7 @@ impl State {
         let arena = LeaseArena::new(Arena::new(arena_memory, sizes).map_err(misfit)?);
         let receive_bytes =
             u64::from(geometry.receive_buffers) * u64::from(geometry.receive_buffer_bytes);
-        Ok(State {
+        let mut state = State {
             commands,
             completions,
             receives,
@@ -94,12 +94,16 @@ impl State {
             buffer_bytes: geometry.receive_buffer_bytes,
             slots: Slots::new(geometry.depth),
             ready: VecDeque::with_capacity(geometry.depth as usize),
-            scratch: vec![0; geometry.receive_buffer_bytes as usize],
+            answer_room: Vec::new(),
             deferred: Vec::with_capacity(geometry.receive_buffers as usize),
             is_ring_full: false,
             retries: 0,
             is_lost: false,
-        })
+        };
+        if geometry.receive_buffers > 0 {
+            state.answer_room = vec![0; state.answer_bytes_max() as usize];
+        }
+        Ok(state)
     }
 
     /// Stages an op. `None`: there is no room for it now.
