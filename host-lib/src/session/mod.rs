@@ -176,7 +176,9 @@ impl Session {
         let Some(remote) = remote else { return Ok(false) };
         let cancel = Cancel { remote, token: pending.token.into() };
         let Some(token) = self.start(&Op::new(cancel), false)? else { return Ok(false) };
-        self.give_up(token);
+        let mut state = self.state.borrow_mut();
+        state.abandon(token);
+        state.cancelled(pending.token);
         Ok(true)
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Slot {
     pub(super) wanted: bool,
     /// Whether [`poll`](super::Session::poll) reports it, or a waiter takes it by itself.
     pub(super) reported: bool,
+    /// The engine was asked to end it: it is not issued anew.
+    pub(super) is_cancelled: bool,
     /// As it was given to the engine, to issue it anew.
     pub(super) command: Command,
     pub(super) judge: Judge,
@@ -81,6 +83,7 @@ impl Slots {
             stage: Stage::Free,
             wanted: false,
             reported: false,
+            is_cancelled: false,
             command: zerocopy::FromZeros::new_zeroed(),
             judge: |_, _, _| Judgement::Keep,
             facts: [0; 3],

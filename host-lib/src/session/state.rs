@@ -173,6 +173,7 @@ impl State {
         slot.stage = Stage::Out(lease);
         slot.wanted = true;
         slot.reported = reported;
+        slot.is_cancelled = false;
         slot.command = command;
         slot.judge = O::judge;
         slot.facts = ask.facts;
@@ -313,7 +314,7 @@ impl State {
         }
     }
 
-    /// Issues an op anew with what is left of its time.
+    /// Issues an op anew with what is left of its time, unless its application has cancelled it.
     #[cold]
     fn again(&mut self, token: Token, mut completion: Completion, lease: nic_shm::Lease) {
         self.retries += 1;
@@ -321,10 +322,11 @@ impl State {
         let spent_us = completion.total_delay_ns.get().div_ceil(1000).max(1);
         let left_us = slot.command.budget_us.get().saturating_sub(spent_us);
         slot.command.budget_us = left_us.into();
-        let command = slot.command;
+        let (command, is_cancelled) = (slot.command, slot.is_cancelled);
         slot.stage = Stage::Out(lease);
-        if left_us == 0 || !self.stage(&command) {
-            completion.status = Status::Torn.code().into();
+        if is_cancelled || left_us == 0 || !self.stage(&command) {
+            let status = if is_cancelled { Status::Cancelled } else { Status::Torn };
+            completion.status = status.code().into();
             completion.fate = Fate::NotExecuted.code();
             completion.length = 0.into();
             self.over(token, completion);
@@ -395,6 +397,13 @@ impl State {
                 Some(O::result(&facts, Reply { lease, start, note_length, status, fate }))
             }
             _ => Some(Err(OpError::Failed { status, fate })),
+        }
+    }
+
+    /// The engine was asked to end an op.
+    pub(super) fn cancelled(&mut self, token: Token) {
+        if let Some(slot) = self.slots.get(token) {
+            slot.is_cancelled = true;
         }
     }
 
