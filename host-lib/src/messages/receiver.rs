@@ -7,7 +7,7 @@ use nic_engine::clock;
 use nic_wire::{Span, Status, Time};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, HERE, OPEN, SETTLE, THERE};
+use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CLOSE, CREDIT, HERE, OPEN, SETTLE, THERE};
 use super::form::{Code, Engine, Head, Place, Verdict};
 use super::form::{VERDICT_BYTES, VERSION};
 use super::incoming::{Channel, Incoming, Stage, arrival, fitting, way};
@@ -25,7 +25,9 @@ pub struct Receiver<'s> {
     /// Buffers that may be posted or being filled at once.
     posted_max: usize,
     inline_bytes_max: usize,
-    channel: Option<Channel>,
+    pub(super) channel: Option<Channel>,
+    /// A channel that was given up before its opening came.
+    given_up: Option<u64>,
     pulls: Pulls,
     /// Calls to be answered outside of their handler, which must not use the session.
     answers: VecDeque<(Deferred, Code)>,
@@ -86,6 +88,7 @@ impl<'s> Receiver<'s> {
             posted_max,
             inline_bytes_max: (bytes as usize - ANNOUNCE_BYTES).min(INLINE_BYTES_MAX),
             channel: None,
+            given_up: None,
             pulls: Pulls::new(session.piece_bytes_max()),
             answers: VecDeque::with_capacity(count as usize),
             ready: VecDeque::with_capacity(posted_max),
@@ -186,13 +189,17 @@ impl<'s> Receiver<'s> {
         if head.version != VERSION || answer.room() < VERDICT_BYTES as usize {
             return Err(ServeError);
         }
-        if head.kind == OPEN {
+        if head.kind == OPEN && self.given_up.take_if(|id| *id == head.channel.get()).is_none() {
             self.opened(&head, rest)?;
             return self.say(answer, Code::Done, self.inline_bytes_max as u64);
         }
         let limit = self.limit();
         match &mut self.channel {
             Some(channel) if channel.id == head.channel.get() => match head.kind {
+                CLOSE => {
+                    self.close();
+                    self.say(answer, Code::Closed, 0)
+                }
                 ANNOUNCE => self.announced(&head, rest, answer),
                 SETTLE => {
                     self.settled(&head)?;
@@ -206,7 +213,12 @@ impl<'s> Receiver<'s> {
                 }
                 _ => Err(ServeError),
             },
-            _ => self.say(answer, Code::Closed, 0),
+            _ => {
+                if head.kind == CLOSE {
+                    self.given_up = Some(head.channel.get());
+                }
+                self.say(answer, Code::Closed, 0)
+            }
         }
     }
 

@@ -130,13 +130,13 @@ impl<'s> Sender<'s> {
     }
 
     pub(super) fn opened(opening: Opening<'s>, verdict: &Verdict) -> Self {
-        let Opening { session, remote, service, streams, channel, memory, .. } = opening;
+        let Opening { asked, streams, memory } = opening;
         Sender {
-            session,
-            remote,
-            service,
+            session: asked.session,
+            remote: asked.remote.clone(),
+            service: asked.service,
             memory,
-            channel,
+            channel: asked.channel,
             streams: vec![0; usize::from(streams)],
             announced: 0,
             limit: verdict.limit.get(),

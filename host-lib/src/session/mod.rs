@@ -172,13 +172,18 @@ impl Session {
     /// # Errors
     /// [`OpError::Forked`] in a child of the process that opened the session.
     pub fn cancel<O: Operation>(&self, pending: &Pending<'_, O>) -> Result<bool, OpError> {
-        let remote = self.state.borrow_mut().remote_of(pending.token);
+        self.cancel_op(pending.token)
+    }
+
+    /// [`Session::cancel`] of the op of this name.
+    pub(crate) fn cancel_op(&self, op: Token) -> Result<bool, OpError> {
+        let remote = self.state.borrow_mut().remote_of(op);
         let Some(remote) = remote else { return Ok(false) };
-        let cancel = Cancel { remote, token: pending.token.into() };
+        let cancel = Cancel { remote, token: op.into() };
         let Some(token) = self.start(&Op::new(cancel), false)? else { return Ok(false) };
         let mut state = self.state.borrow_mut();
         state.abandon(token);
-        state.cancelled(pending.token);
+        state.cancelled(op);
         Ok(true)
     }
 
