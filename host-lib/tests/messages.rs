@@ -567,3 +567,92 @@ fn whoever_opens_where_no_messages_are_received_is_told() {
     assert!(refused.to_string().contains("receive_buffers(16, 2048)"), "{refused}");
     assert!(Sender::open(&session, &remote, SERVICE, 0, 1 << 20).is_err());
 }
+
+/// What a sender says that is none: it opens a channel, or announces a message that lies with an
+/// engine that answers nobody.
+fn open_words(engine: std::net::SocketAddr) -> Vec<u8> {
+    let std::net::IpAddr::V4(ip) = engine.ip() else { panic!("a loopback address") };
+    let mut words = vec![0; 56];
+    (words[0], words[1], words[2], words[8]) = (1, 1, 1, 99);
+    words[24..32].copy_from_slice(&(1_u64 << 20).to_le_bytes());
+    words[32..48].copy_from_slice(&ip.to_ipv6_mapped().octets());
+    words[48..50].copy_from_slice(&engine.port().to_le_bytes());
+    words[50] = 4;
+    words
+}
+
+fn announce_words(sequence: u32) -> Vec<u8> {
+    let mut words = vec![0; 56];
+    (words[0], words[1], words[8], words[32]) = (2, 1, 99, 1);
+    words[4..8].copy_from_slice(&sequence.to_le_bytes());
+    words[24..32].copy_from_slice(&5000_u64.to_le_bytes());
+    // Each with a key of its own.
+    words[36..40].copy_from_slice(&sequence.to_le_bytes());
+    words
+}
+
+/// The receiver of a sender whose engine never answers asks it once, then leaves it alone; and
+/// others that the same thread serves do not wait for it.
+#[test]
+fn a_sender_that_cannot_be_read_from_holds_nobody_up() {
+    let nic = Nic::inline(Default::default()).unwrap();
+    let region = nic.region(4096).create().unwrap();
+    let export = region.export(Access::CALL).unwrap();
+    let sessions = [3, 4].map(|_| nic.session().receive_buffers(64, 2048).open().unwrap());
+    let mut spoilt = Receiver::open(&sessions[0], SERVICE).unwrap();
+    let mut receiver = Receiver::open(&sessions[1], SERVICE + 1).unwrap();
+    for receiver in [&mut spoilt, &mut receiver] {
+        (0..16).for_each(|_| receiver.post(vec![0; MIB]).unwrap());
+    }
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let rogue = nic.session().open().unwrap();
+    let way = rogue.connect(&export.ticket()).unwrap();
+    let opening = open_words(silent.local_addr().unwrap());
+    let words: Vec<_> = std::iter::once(opening).chain((0..24).map(announce_words)).collect();
+    let call = |words| way.call(SERVICE, words, 24).deadline(LONG);
+    let mut said: Vec<_> =
+        words[..13].iter().map(|words| rogue.submit(call(words)).unwrap()).collect();
+    let mut verdicts = 0;
+
+    // Meanwhile an honest one sends as many.
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let opening = Sender::begin(&session, &remote, SERVICE + 1, 1, 4 << 20).unwrap();
+    let mut turn = |receiver: &mut Receiver<'_>, arrived: &mut Vec<Arrival>| {
+        assert!(spoilt.poll().unwrap().all(|arrival| arrival.is_err()));
+        arrived.extend(receiver.poll().unwrap());
+        verdicts += rogue.poll().unwrap().count();
+        verdicts
+    };
+    let mut arrived = Vec::new();
+    let mut sender = opened(opening, || {
+        turn(&mut receiver, &mut arrived);
+    });
+    let (mut sent, mut over) = (0, 0);
+    while over < 12 {
+        if sent < 12 && sender.send(0, &pattern(sent, 300_000), LONG).is_ok() {
+            sent += 1;
+        }
+        let verdicts = turn(&mut receiver, &mut arrived);
+        assert!(verdicts <= 1, "the channel is open, and no message of it is over");
+        over += sender.poll().unwrap().filter(|sent| sent.outcome.is_ok()).count();
+    }
+    assert_eq!(arrived.len(), 12);
+    // All of the other's end; each datagram begins with what names its handshake.
+    while turn(&mut receiver, &mut arrived) < 13 {}
+    let mut ids = std::collections::BTreeSet::new();
+    let mut packet = [0; 2048];
+    while let Ok(length) = silent.recv(&mut packet) {
+        ids.insert(packet[..length.min(24)].to_vec());
+    }
+    assert_eq!(ids.len(), 1, "it was asked by one handshake: {ids:x?}");
+    let before = nic.counters().unwrap();
+    said.extend(words[13..].iter().map(|words| rogue.submit(call(words)).unwrap()));
+    while turn(&mut receiver, &mut arrived) < 25 {}
+    assert_eq!(
+        silent.recv(&mut packet).map_err(|error| error.kind()),
+        Err(std::io::ErrorKind::WouldBlock)
+    );
+    assert_eq!(nic.counters().unwrap().ops_out, before.ops_out);
+}

@@ -13,6 +13,7 @@ use super::form::{VERDICT_BYTES, VERSION};
 use super::incoming::{Channel, Incoming, Stage, arrival, fitting, way};
 use super::order::Order;
 use super::pull::{Pull, Pulls};
+use super::reach::Reach;
 use super::{INLINE_BYTES_MAX, ReceiveError, STREAMS_MAX};
 use crate::error::{NicError, OpError, SubmitError};
 use crate::session::{Answer, Deferred, ServeError, Session};
@@ -29,6 +30,8 @@ pub struct Receiver<'s> {
     /// A channel that was given up before its opening came.
     given_up: Option<u64>,
     pulls: Pulls,
+    /// The engines that senders have named.
+    reach: Reach,
     /// Calls to be answered outside of their handler, which must not use the session.
     answers: VecDeque<(Deferred, Code)>,
     ready: VecDeque<Arrival>,
@@ -90,6 +93,7 @@ impl<'s> Receiver<'s> {
             channel: None,
             given_up: None,
             pulls: Pulls::new(session.piece_bytes_max()),
+            reach: Reach::default(),
             answers: VecDeque::with_capacity(count as usize),
             ready: VecDeque::with_capacity(posted_max),
         })
@@ -172,7 +176,7 @@ impl<'s> Receiver<'s> {
     /// [`OpError::Forked`].
     pub fn progress(&mut self) -> Result<(), OpError> {
         let now = clock::now();
-        self.take_in();
+        self.take_in(now);
         self.pull(now)?;
         self.expire(now);
         self.leave();
@@ -334,8 +338,8 @@ impl<'s> Receiver<'s> {
     }
 
     /// Gives buffers to messages whose turn it is.
-    fn take_in(&mut self) {
-        let Receiver { session, channel, posted, pulls, answers, .. } = self;
+    fn take_in(&mut self, now: Time) {
+        let Receiver { session, channel, posted, pulls, reach, answers, .. } = self;
         let Some(channel) = channel else { return };
         let Channel { streams, ways, engine, memory_bytes, accounted, .. } = channel;
         for (stream, order) in streams.iter_mut().enumerate() {
@@ -357,8 +361,8 @@ impl<'s> Receiver<'s> {
                     message.stage = Stage::Whole(buffer);
                     continue;
                 }
-                let opened = way(session, ways, *engine, *memory_bytes, &place);
-                match opened {
+                let may = reach.ask(*engine, now);
+                match may.and_then(|_| way(session, ways, *engine, *memory_bytes, &place)) {
                     Ok(way) => {
                         let pull = Pull::new(way, place.address.get(), message.length, buffer);
                         message.stage = Stage::Pulling(pull);
@@ -375,13 +379,13 @@ impl<'s> Receiver<'s> {
 
     /// Takes what was read, and reads on.
     fn pull(&mut self, now: Time) -> Result<(), OpError> {
-        let Receiver { session, channel, pulls, posted, answers, .. } = self;
-        let Some(channel) = channel else { return Ok(()) };
-        let streams = &mut channel.streams;
-        pulls.harvest(session, streams, |message, status| {
+        let Receiver { session, channel, pulls, reach, posted, answers, .. } = self;
+        let Some(Channel { streams, engine, .. }) = channel else { return Ok(()) };
+        let mut fail = |message: &mut Incoming, status| {
             message.fail(Code::Unread(status), posted, answers);
-        });
-        pulls.issue(session, now, streams)
+        };
+        pulls.harvest(session, now, reach, streams, &mut fail);
+        pulls.issue(session, now, *engine, reach, streams, &mut fail)
     }
 
     /// Ends what nobody waits for any more.

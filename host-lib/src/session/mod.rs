@@ -297,12 +297,22 @@ impl Session {
     /// # Errors
     /// The target does not answer, speaks another version, or has no room.
     pub fn connect(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        self.open_way(ticket, true)
+    }
+
+    /// The same, without waiting for the target: ops on the way wait until it has answered, and end as
+    /// [`Status::Unreachable`] if it does not.
+    pub(crate) fn way(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        self.open_way(ticket, false)
+    }
+
+    fn open_way(&self, ticket: &Ticket, waits: bool) -> Result<RemoteRegion, NicError> {
         self.give_ways_back()?;
-        let rkey = ticket.rkey;
-        let request = ControlRequest::Connect {
-            session: self.id,
-            engine: ticket.engine,
-            rkey: (rkey.export.get(), rkey.generation.get(), rkey.secret.get()),
+        let (session, engine, rkey) = (self.id, ticket.engine, ticket.rkey);
+        let rkey = (rkey.export.get(), rkey.generation.get(), rkey.secret.get());
+        let request = match waits {
+            true => ControlRequest::Connect { session, engine, rkey },
+            false => ControlRequest::Way { session, engine, rkey },
         };
         match self.nic.request(&request, &[])? {
             (ControlReply::Connected { remote }, _) => {
