@@ -62,14 +62,15 @@ use zerocopy::little_endian::U16;
 use crate::error::{NicError, OpError};
 use crate::operation::{Ask, Facts, Op, Operation, Reply};
 use crate::remote::RemoteRegion;
-use crate::session::{Answer, ServeError, Session};
+use crate::session::{Answer, Filled, ServeError, Session};
 
 /// A request of a service, and what answers it.
 pub trait Procedure: Serialize + DeserializeOwned {
     /// The service's number at the target.
     const SERVICE: u16;
     /// The longest answer in bytes, encoded; what it says of the application's own failures
-    /// included.
+    /// included. At most what an op's reply may have, 1 MiB and 4 KiB. Each call that is out takes so
+    /// much of its session's arena.
     const ANSWER_BYTES_MAX: u32 = 1024;
     /// The answer. Where the application may say no, this is a [`Result`].
     type Answer: Serialize + DeserializeOwned;
@@ -155,8 +156,9 @@ impl<P: Procedure, const ROOM: usize> Operation for Rpc<P, ROOM> {
 
 type Handler<'h> = Box<dyn FnMut(&[u8], &mut Answer<'_>) -> Result<(), ServeError> + 'h>;
 
-/// What a target serves. A request that makes no sense, or an answer that does not fit, ends the
-/// call with [`Status::ServiceFailed`](crate::Status::ServiceFailed).
+/// What a target serves. A request that makes no sense ends its call with
+/// [`Status::ServiceFailed`](crate::Status::ServiceFailed), an answer that is longer than its
+/// procedure says with [`Status::ReplyTooLong`](crate::Status::ReplyTooLong).
 #[derive(Default)]
 pub struct Services<'h> {
     handlers: Vec<(u16, Handler<'h>)>,
@@ -182,7 +184,11 @@ impl<'h> Services<'h> {
         let handler = move |request: &[u8], answer: &mut Answer<'_>| {
             let request = postcard::from_bytes(request).map_err(|_| ServeError)?;
             let given = handler(request);
-            answer.fill(|room| postcard::to_slice(&given, room).map(|encoded| encoded.len()).ok())
+            answer.fill(|room| match postcard::to_slice(&given, room) {
+                Ok(encoded) => Some(Filled::Bytes(encoded.len())),
+                Err(postcard::Error::SerializeBufferFull) => Some(Filled::TooLong),
+                Err(_) => None,
+            })
         };
         self.handlers.push((P::SERVICE, Box::new(handler)));
     }

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use nic_host::{Access, Export, Nic, OpError, OpPart, Region, SubmitError};
+use nic_host::{
+    Access, Ask, Export, Facts, Fate, Judgement, KernelId, Nic, Op, OpError, OpPart, Operation,
+    Region, Reply, Session, Status, SubmitError,
+};
 
 const MIB: u64 = 1 << 20;
 const OP_BYTES_MAX: u64 = MIB + 4096;
@@ -149,4 +152,72 @@ fn an_op_outlives_the_handle_of_its_region() {
     assert!(refused.is_not_executed(), "{refused}");
     assert_eq!(session.run(third.fetch_add(0, 0)).unwrap(), 1);
     assert_eq!(session.run(fourth.fetch_add(8, 0)).unwrap(), 1);
+}
+
+/// A read of the first word that always finds it torn.
+#[derive(Debug)]
+struct Torn {
+    remote: u16,
+    arguments: Vec<u8>,
+}
+
+impl Torn {
+    fn op(remote: &nic_host::RemoteRegion) -> Op<Torn> {
+        let arguments = nic_kernels::read::Arguments::new(nic_kernels::HOME_REGION, 0, 8);
+        let (remote, arguments) = (remote.remote(), arguments.encode().to_vec());
+        Op::new(Torn { remote, arguments })
+    }
+}
+
+impl Operation for Torn {
+    type Output = ();
+
+    fn ask(&self) -> Ask<'_> {
+        Ask::new(KernelId::READ, self.remote, &self.arguments).reply(8)
+    }
+
+    fn judge(_: &Facts, _: &[u8], _: &[u8]) -> Judgement {
+        Judgement::Again
+    }
+
+    fn result(_: &Facts, _: Reply) -> Result<(), OpError> {
+        Ok(())
+    }
+}
+
+/// However far its latest try has come when it is cancelled, and whether or not its session has
+/// seen that: it is not tried again.
+#[test]
+fn a_torn_read_that_is_cancelled_is_not_issued_anew() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let counters = || nic.counters().unwrap();
+    for (polls, turns) in (0..4).flat_map(|polls| (0..6).map(move |turns| (polls, turns))) {
+        let op = Torn::op(&remote).deadline(Duration::from_secs(3000));
+        let pending = session.submit(op).unwrap();
+        for _ in 0..=polls {
+            assert_eq!(session.poll().unwrap().count(), 0);
+        }
+        // The engine goes on, and nobody looks at what it has done.
+        (0..turns).for_each(|_| nic.turn().unwrap());
+        assert!(session.cancel(&pending).unwrap());
+        let done = until_over(&session);
+        assert_eq!((done.token, done.status), (pending.token(), Status::Cancelled));
+        assert_eq!(done.fate, Fate::NotExecuted);
+        assert!(pending.take(done).is_err());
+        let completions = counters().completions;
+        assert!((0..100).all(|_| session.poll().unwrap().count() == 0));
+        assert!(counters().completions <= completions + 1, "the cancelling, and nothing else");
+        assert_eq!((session.in_use(), counters().ops_out), (0, 0));
+    }
+}
+
+fn until_over(session: &Session) -> nic_host::Done {
+    for _ in 0..100_000 {
+        if let Some(done) = session.poll().unwrap().next() {
+            return done;
+        }
+    }
+    panic!("it goes on and on");
 }

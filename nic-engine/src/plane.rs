@@ -133,6 +133,10 @@ pub fn translate(
             let rkey = Rkey::new(export, generation, secret);
             Work::Connect { client, session, engine, rkey }
         }
+        ControlRequest::Way { session, engine, rkey: (export, generation, secret) } => {
+            let rkey = Rkey::new(export, generation, secret);
+            Work::Way { client, session, engine, rkey }
+        }
         ControlRequest::Disconnect { session, remotes } => {
             Work::Disconnect { client, session, remotes }
         }

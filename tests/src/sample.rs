@@ -15,6 +15,8 @@ pub const WORDS: (u64, u64) = (512 << 10, 64 << 10);
 pub const VALUE_BYTES: usize = 64;
 /// The service that target applications serve: it answers with the request, each byte inverted.
 pub const INVERT: u16 = 7;
+/// Another: it is asked for so many words, and answers with `pattern(i)` for each.
+pub const PATTERN: u16 = 8;
 
 /// A word that follows from a number (SplitMix64's finalizer).
 pub const fn pattern(number: u64) -> u64 {

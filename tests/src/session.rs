@@ -271,18 +271,46 @@ impl AppSession {
         });
     }
 
+    /// Answers a call out of the arena. The answer takes an op's place until it is over by the name
+    /// that is returned.
+    pub fn answer_long(&mut self, call: &Served, answer: &[u8]) -> u64 {
+        let command = self.long_answer(call, answer);
+        self.push(&command);
+        command.token.get()
+    }
+
+    /// Makes a command of an answer in the arena.
+    pub fn long_answer(&mut self, call: &Served, answer: &[u8]) -> Command {
+        let ask = Ask::kernel(0, ANSWER, &[], 0);
+        let mut command = self.prepare(&Ask { payload: answer.to_vec(), ..ask });
+        name_call(
+            &mut command,
+            &AnswerArguments {
+                call: call.slot.call,
+                buffer: call.slot.buffer,
+                length: 0.into(),
+                status: Status::Ok.code().into(),
+            },
+        );
+        command
+    }
+
     /// Answers a call in any words.
     pub fn push_answer(&mut self, answer: &AnswerArguments) {
         let mut command = Command::new_zeroed();
         command.kernel = ANSWER.0.into();
-        command.argument_length = size_of::<AnswerArguments>() as u8;
-        command.arguments[..size_of::<AnswerArguments>()].copy_from_slice(answer.as_bytes());
+        name_call(&mut command, answer);
         self.push(&command);
     }
 
     fn buffer_at(&self, slot: &Receive) -> u64 {
         u64::from(slot.buffer.get()) * u64::from(self.geometry.receive_buffer_bytes)
     }
+}
+
+fn name_call(command: &mut Command, answer: &AnswerArguments) {
+    command.argument_length = size_of::<AnswerArguments>() as u8;
+    command.arguments[..size_of::<AnswerArguments>()].copy_from_slice(answer.as_bytes());
 }
 
 impl World {

@@ -113,6 +113,16 @@ pub enum ControlRequest {
         /// Address of its first byte.
         base: u64,
     },
+    /// The same as [`ControlRequest::Connect`], answered at once: ops wait until the flow is up, and
+    /// end as unreachable if it does not come up.
+    Way {
+        /// The session that will use it.
+        session: u32,
+        /// The target engine.
+        engine: SocketAddr,
+        /// The right to the region: the rkey's export, generation and secret.
+        rkey: (u16, u16, u64),
+    },
 }
 
 /// What the engine process answers.
@@ -237,6 +247,7 @@ mod tests {
             ControlRequest::Register { length: 1 << 40, base: 7 },
             ControlRequest::Export { region: 1, access: 3, follow: vec![2, 3] },
             ControlRequest::Connect { session: 1, engine, rkey: (1, 2, u64::MAX) },
+            ControlRequest::Way { session: 1, engine, rkey: (1, 2, u64::MAX) },
             ControlRequest::Status,
             ControlRequest::Disconnect { session: 1, remotes: vec![3, 1027] },
             ControlRequest::Ops { older_than_us: 1 << 40 },

@@ -6,7 +6,7 @@
 //!          completion ring   engine -> application   32-byte slots
 //!          receive ring      engine -> application   32-byte slots, calls to serve
 //!          arena             the application's leases: payloads out, replies in
-//!          receive buffers   requests in; the answer is written over the request
+//!          receive buffers   requests in; an answer that fits is written over the request
 //! ```
 //! Each side computes the places from the geometry that it keeps privately; what stands in shared
 //! memory is only compared with it.
@@ -35,8 +35,9 @@ pub const REMOTES_MAX: usize = 1024;
 /// The longest request of a call in bytes: it travels in one packet.
 pub const REQUEST_BYTES_MAX: usize = crate::packet::MAX_PACKET_BYTES;
 
-/// The answer to a call that this application serves; has no completion of its own. Stands where a
-/// command's kernel stands.
+/// The answer to a call that this application serves. Stands where a command's kernel stands. It
+/// lies in the call's receive buffer, and then has no completion of its own; or it is the command's
+/// payload, and then the completion says that the engine reads it no more.
 pub const ANSWER: KernelId = KernelId(0);
 
 bitflags::bitflags! {
@@ -100,9 +101,10 @@ pub struct AnswerArguments {
     pub call: U32,
     /// Its buffer, from the same slot.
     pub buffer: U32,
-    /// Length of the answer, which lies at the start of the call's buffer.
+    /// Length of the answer, which lies at the start of the call's buffer; zero if the command has a
+    /// payload.
     pub length: U32,
-    /// A [`Status`]: ok, or service failed.
+    /// A [`Status`]: ok, the reply is too long, busy (the call was not looked at), or service failed.
     pub status: U16,
 }
 

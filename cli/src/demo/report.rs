@@ -285,8 +285,8 @@ fn notes(setup: &Setup<'_>, outcome: &Outcome) -> Vec<String> {
     if outcome.measured.figure("call_threaded.p50").is_none() && outcome.errors == 0 {
         let most = super::world::CALL_VALUE_MAX;
         notes.push(format!(
-            "CALL was not measured: an answer is one packet, and no value of this input is up to \
-             {most} bytes long."
+            "CALL was not measured: its answers are one packet here, and no value of this input is up \
+             to {most} bytes long."
         ));
     }
     notes.push(format!(

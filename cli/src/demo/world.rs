@@ -19,7 +19,7 @@ use crate::pair::{Child, Drive, End, Ends, EngineStart, await_engine, connect, s
 const LAST_TURNS: Duration = Duration::from_micros(300);
 /// Ops that the initiator may have out: room for the widest window.
 pub const DEPTH: u32 = 512;
-/// The longest value that the owner sends in answer to a call, in bytes: an answer is one packet.
+/// The longest value that the owner sends in answer to a call, in bytes: an answer of one packet.
 pub const CALL_VALUE_MAX: usize = 1024;
 
 /// Everyone. Ends with it.

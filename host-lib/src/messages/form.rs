@@ -7,6 +7,7 @@
 //!   ANNOUNCE  place 1, slot 1, 2 reserved, rkey 12, address 8; the message itself if place is 0
 //!   SETTLE    nothing: the message of this number will not come, or has to end
 //!   CREDIT    nothing: `number` is the limit that the sender knows; answered once there is another
+//!   CLOSE     nothing: the channel was not wanted any more before its opening was answered
 //! verdict   code 1, reserved 1, status 2, reserved 4, limit 8, most 8
 //! ```
 //! Numbers are little-endian.
@@ -24,6 +25,7 @@ pub(super) const OPEN: u8 = 1;
 pub(super) const ANNOUNCE: u8 = 2;
 pub(super) const SETTLE: u8 = 3;
 pub(super) const CREDIT: u8 = 4;
+pub(super) const CLOSE: u8 = 5;
 
 /// Where an announced message lies: in the announcement, or in the sender's memory.
 pub(super) const HERE: u8 = 0;

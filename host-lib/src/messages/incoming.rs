@@ -141,7 +141,7 @@ pub(super) fn way(
     }
     let access = nic_kernels::Access::READ.bits();
     let ticket = Ticket { engine, rkey, base: 0, length: memory_bytes, access };
-    match session.connect(&ticket) {
+    match session.way(&ticket) {
         Ok(way) => {
             ways[slot] = Some((rkey, way.clone()));
             Ok(way)

@@ -69,6 +69,7 @@ mod memory;
 mod opening;
 mod order;
 mod pull;
+mod reach;
 mod receiver;
 mod sender;
 

@@ -1,14 +1,16 @@
 //! Messages that are read out of their sender's memory, piece by piece.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nic_wire::{Status, Time};
 
 use super::incoming::{Incoming, Stage};
 use super::order::Order;
+use super::reach::{May, Reach};
 use crate::error::OpError;
-use crate::ops::Read;
+use crate::ops::{Bytes, Read};
 use crate::remote::RemoteRegion;
 use crate::session::{Session, Token};
 
@@ -44,6 +46,7 @@ impl Pull {
 /// A piece that was asked for.
 struct Piece {
     token: Token,
+    engine: SocketAddr,
     stream: u16,
     sequence: u32,
     at: u64,
@@ -77,6 +80,8 @@ impl Pulls {
     pub(super) fn harvest(
         &mut self,
         session: &Session,
+        now: Time,
+        reach: &mut Reach,
         streams: &mut [Order<Incoming>],
         mut fail: impl FnMut(&mut Incoming, Status),
     ) {
@@ -86,7 +91,8 @@ impl Pulls {
                 next += 1;
                 continue;
             };
-            let Piece { stream, sequence, at, .. } = self.out.swap_remove(next);
+            let Piece { engine, stream, sequence, at, .. } = self.out.swap_remove(next);
+            reach.heard(engine, status_of(&result), now);
             // A message that has ended meanwhile has no use for it.
             let Some(message) = find(streams, stream, sequence) else { continue };
             let Stage::Pulling(pull) = &mut message.stage else { continue };
@@ -99,24 +105,39 @@ impl Pulls {
                         message.stage = Stage::Whole(std::mem::take(&mut pull.buffer));
                     }
                 }
-                Err(OpError::Failed { status, .. }) => fail(message, status),
-                Err(_) => fail(message, Status::BadArguments),
+                failed => fail(message, status_of(&failed)),
             }
         }
     }
 
-    /// Asks for more pieces, of all messages in turn.
+    /// Asks an engine for more pieces, of all messages in turn; for one at first, as long as it has
+    /// not answered.
     pub(super) fn issue(
         &mut self,
         session: &Session,
         now: Time,
+        engine: SocketAddr,
+        reach: &mut Reach,
         streams: &mut [Order<Incoming>],
+        mut fail: impl FnMut(&mut Incoming, Status),
     ) -> Result<(), OpError> {
         while self.out.len() < PIECES_OUT {
             let Some((stream, sequence)) = self.waiting.pop_front() else { break };
             let Some(message) = find(streams, stream, sequence) else { continue };
             let left = Duration::from_nanos(message.deadline.since(now).as_ns());
             let Stage::Pulling(pull) = &mut message.stage else { continue };
+            match reach.ask(engine, now) {
+                Ok(May::Read) => {}
+                Ok(May::Try) if self.out.iter().all(|piece| piece.engine != engine) => {}
+                Ok(May::Try) => {
+                    self.waiting.push_front((stream, sequence));
+                    break;
+                }
+                Err(status) => {
+                    fail(message, status);
+                    continue;
+                }
+            }
             let (at, bytes) = (pull.asked, (pull.length - pull.asked).min(self.piece_bytes.into()));
             let from = pull.address.saturating_add(at);
             let read = pull.way.read(from..from.saturating_add(bytes)).deadline(left);
@@ -126,7 +147,7 @@ impl Pulls {
                 break;
             };
             pull.asked += bytes;
-            self.out.push(Piece { token, stream, sequence, at });
+            self.out.push(Piece { token, engine, stream, sequence, at });
             if pull.asked < pull.length {
                 self.waiting.push_back((stream, sequence));
             }
@@ -144,6 +165,15 @@ impl Pulls {
     pub(super) fn give_up(&mut self, session: &Session) {
         self.waiting.clear();
         self.out.drain(..).for_each(|piece| session.give_up(piece.token));
+    }
+}
+
+/// How a piece ended.
+fn status_of(result: &Result<Bytes, OpError>) -> Status {
+    match result {
+        Ok(_) => Status::Ok,
+        Err(OpError::Failed { status, .. }) => *status,
+        Err(_) => Status::BadArguments,
     }
 }
 

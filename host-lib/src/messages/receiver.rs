@@ -7,14 +7,15 @@ use nic_engine::clock;
 use nic_wire::{Span, Status, Time};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, HERE, OPEN, SETTLE, THERE};
+use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CLOSE, CREDIT, HERE, OPEN, SETTLE, THERE};
 use super::form::{Code, Engine, Head, Place, Verdict};
 use super::form::{VERDICT_BYTES, VERSION};
 use super::incoming::{Channel, Incoming, Stage, arrival, fitting, way};
 use super::order::Order;
 use super::pull::{Pull, Pulls};
+use super::reach::Reach;
 use super::{INLINE_BYTES_MAX, ReceiveError, STREAMS_MAX};
-use crate::error::{NicError, OpError};
+use crate::error::{NicError, OpError, SubmitError};
 use crate::session::{Answer, Deferred, ServeError, Session};
 
 /// Receives the messages of one sender at a time, into buffers that were posted.
@@ -25,8 +26,12 @@ pub struct Receiver<'s> {
     /// Buffers that may be posted or being filled at once.
     posted_max: usize,
     inline_bytes_max: usize,
-    channel: Option<Channel>,
+    pub(super) channel: Option<Channel>,
+    /// A channel that was given up before its opening came.
+    given_up: Option<u64>,
     pulls: Pulls,
+    /// The engines that senders have named.
+    reach: Reach,
     /// Calls to be answered outside of their handler, which must not use the session.
     answers: VecDeque<(Deferred, Code)>,
     ready: VecDeque<Arrival>,
@@ -86,7 +91,9 @@ impl<'s> Receiver<'s> {
             posted_max,
             inline_bytes_max: (bytes as usize - ANNOUNCE_BYTES).min(INLINE_BYTES_MAX),
             channel: None,
+            given_up: None,
             pulls: Pulls::new(session.piece_bytes_max()),
+            reach: Reach::default(),
             answers: VecDeque::with_capacity(count as usize),
             ready: VecDeque::with_capacity(posted_max),
         })
@@ -169,7 +176,7 @@ impl<'s> Receiver<'s> {
     /// [`OpError::Forked`].
     pub fn progress(&mut self) -> Result<(), OpError> {
         let now = clock::now();
-        self.take_in();
+        self.take_in(now);
         self.pull(now)?;
         self.expire(now);
         self.leave();
@@ -186,13 +193,17 @@ impl<'s> Receiver<'s> {
         if head.version != VERSION || answer.room() < VERDICT_BYTES as usize {
             return Err(ServeError);
         }
-        if head.kind == OPEN {
+        if head.kind == OPEN && self.given_up.take_if(|id| *id == head.channel.get()).is_none() {
             self.opened(&head, rest)?;
             return self.say(answer, Code::Done, self.inline_bytes_max as u64);
         }
         let limit = self.limit();
         match &mut self.channel {
             Some(channel) if channel.id == head.channel.get() => match head.kind {
+                CLOSE => {
+                    self.close();
+                    self.say(answer, Code::Closed, 0)
+                }
                 ANNOUNCE => self.announced(&head, rest, answer),
                 SETTLE => {
                     self.settled(&head)?;
@@ -206,7 +217,12 @@ impl<'s> Receiver<'s> {
                 }
                 _ => Err(ServeError),
             },
-            _ => self.say(answer, Code::Closed, 0),
+            _ => {
+                if head.kind == CLOSE {
+                    self.given_up = Some(head.channel.get());
+                }
+                self.say(answer, Code::Closed, 0)
+            }
         }
     }
 
@@ -322,8 +338,8 @@ impl<'s> Receiver<'s> {
     }
 
     /// Gives buffers to messages whose turn it is.
-    fn take_in(&mut self) {
-        let Receiver { session, channel, posted, pulls, answers, .. } = self;
+    fn take_in(&mut self, now: Time) {
+        let Receiver { session, channel, posted, pulls, reach, answers, .. } = self;
         let Some(channel) = channel else { return };
         let Channel { streams, ways, engine, memory_bytes, accounted, .. } = channel;
         for (stream, order) in streams.iter_mut().enumerate() {
@@ -345,8 +361,8 @@ impl<'s> Receiver<'s> {
                     message.stage = Stage::Whole(buffer);
                     continue;
                 }
-                let opened = way(session, ways, *engine, *memory_bytes, &place);
-                match opened {
+                let may = reach.ask(*engine, now);
+                match may.and_then(|_| way(session, ways, *engine, *memory_bytes, &place)) {
                     Ok(way) => {
                         let pull = Pull::new(way, place.address.get(), message.length, buffer);
                         message.stage = Stage::Pulling(pull);
@@ -363,13 +379,13 @@ impl<'s> Receiver<'s> {
 
     /// Takes what was read, and reads on.
     fn pull(&mut self, now: Time) -> Result<(), OpError> {
-        let Receiver { session, channel, pulls, posted, answers, .. } = self;
-        let Some(channel) = channel else { return Ok(()) };
-        let streams = &mut channel.streams;
-        pulls.harvest(session, streams, |message, status| {
+        let Receiver { session, channel, pulls, reach, posted, answers, .. } = self;
+        let Some(Channel { streams, engine, .. }) = channel else { return Ok(()) };
+        let mut fail = |message: &mut Incoming, status| {
             message.fail(Code::Unread(status), posted, answers);
-        });
-        pulls.issue(session, now, streams)
+        };
+        pulls.harvest(session, now, reach, streams, &mut fail);
+        pulls.issue(session, now, *engine, reach, streams, &mut fail)
     }
 
     /// Ends what nobody waits for any more.
@@ -413,9 +429,11 @@ impl<'s> Receiver<'s> {
         for (call, code) in self.answers.drain(..) {
             let verdict = Verdict::new(code, limit, longest);
             match self.session.answer_later(call, Ok(verdict.as_bytes())) {
-                // Its caller was told that the service failed; the others are told the truth.
-                Ok(()) | Err(OpError::TooLong { .. }) => {}
-                Err(error) => return Err(error),
+                // Its caller was told that it has no room; the others are told the truth. A verdict
+                // fits the receive buffer of any call.
+                Ok(())
+                | Err(SubmitError::Full(_) | SubmitError::Invalid(OpError::TooLong { .. })) => {}
+                Err(SubmitError::Invalid(error)) => return Err(error),
             }
         }
         self.session.publish_answers();

@@ -1,29 +1,31 @@
 //! Where messages are sent from: each is announced by a call, which its receiver answers when it has
 //! the message.
 
+mod credit;
+mod outgoing;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use nic_engine::clock;
-use nic_wire::{Fate, Span, Status, Time};
+use nic_wire::{Span, Status, Time};
 use zerocopy::IntoBytes;
 
-use super::form::{ANNOUNCE, ANNOUNCE_BYTES, CREDIT, SETTLE, THERE, VERDICT_BYTES};
+use self::credit::Credit;
+use self::outgoing::Outgoing;
+use super::form::{ANNOUNCE_BYTES, CREDIT, THERE, VERDICT_BYTES};
 use super::form::{Code, Head, Place, Verdict};
-use super::heard::{Heard, heard};
-use super::memory::{Draft, Memory, Placed};
+use super::heard::Heard;
+use super::memory::{Draft, Memory};
 use super::opening::Opening;
 use super::{INLINE_BYTES_MAX, MESSAGE_BYTES_MAX, SendError};
 use crate::error::{NicError, OpError};
 use crate::operation::DEFAULT_DEADLINE;
 use crate::remote::RemoteRegion;
-use crate::session::{Session, Token};
+use crate::session::Session;
 
 /// Messages that may be out at once.
 const OUT_MAX: usize = 256;
-
-/// How long a busy receiver is left alone.
-const BUSY_PAUSE: Span = Span::from_ms(1);
 
 /// Sends messages to one receiver. What is out when it is dropped is given up.
 pub struct Sender<'s> {
@@ -34,18 +36,12 @@ pub struct Sender<'s> {
     channel: u64,
     /// The next sequence number of each stream.
     streams: Vec<u32>,
-    /// How many messages were announced, all in all, and how many may be.
-    announced: u64,
-    limit: u64,
     inline_bytes_max: usize,
     messages: Vec<Outgoing>,
     free: Vec<u16>,
     /// The messages that are not free, oldest first.
     out: Vec<u16>,
-    /// A call that the receiver answers when there is more credit.
-    credit: Option<Token>,
-    /// [`SendError::Full`] was reported for want of credit: from when on to ask for some.
-    wants_credit: Option<Time>,
+    credit: Credit,
     ready: VecDeque<Sent>,
     request: Vec<u8>,
     /// Why nothing more can be sent.
@@ -76,24 +72,6 @@ pub struct NotSent {
     pub error: SendError,
     /// The message, to be sent again.
     pub draft: Draft,
-}
-
-/// What a sender knows of one message.
-#[derive(Default)]
-struct Outgoing {
-    generation: u32,
-    stream: u16,
-    sequence: u32,
-    number: u64,
-    length: u64,
-    /// The announcement, until it is answered.
-    call: Option<Token>,
-    /// The word to the receiver that the message is to end, or will not come.
-    settling: Option<Token>,
-    /// Whether the receiver has to be told so.
-    is_unsettled: bool,
-    is_cancelled: bool,
-    placed: Option<Placed>,
 }
 
 impl<'s> Sender<'s> {
@@ -130,22 +108,19 @@ impl<'s> Sender<'s> {
     }
 
     pub(super) fn opened(opening: Opening<'s>, verdict: &Verdict) -> Self {
-        let Opening { session, remote, service, streams, channel, memory, .. } = opening;
+        let Opening { asked, streams, memory } = opening;
         Sender {
-            session,
-            remote,
-            service,
+            session: asked.session,
+            remote: asked.remote.clone(),
+            service: asked.service,
             memory,
-            channel,
+            channel: asked.channel,
             streams: vec![0; usize::from(streams)],
-            announced: 0,
-            limit: verdict.limit.get(),
             inline_bytes_max: INLINE_BYTES_MAX.min(verdict.most.get() as usize),
             messages: (0..OUT_MAX).map(|_| Outgoing::default()).collect(),
             free: (0..OUT_MAX as u16).rev().collect(),
             out: Vec::with_capacity(OUT_MAX),
-            credit: None,
-            wants_credit: None,
+            credit: Credit::new(verdict.limit.get()),
             ready: VecDeque::with_capacity(OUT_MAX),
             request: Vec::with_capacity(ANNOUNCE_BYTES + INLINE_BYTES_MAX),
             closed: None,
@@ -233,11 +208,11 @@ impl<'s> Sender<'s> {
                 Err(SendError::Full) => {}
                 outcome => break outcome?,
             }
-            let (limit, out) = (self.limit, self.out.len());
+            let (limit, out) = (self.credit.limit(), self.out.len());
             session.look_until(end, |_| {
                 self.turn()?;
                 // Whatever may have made room.
-                Ok(self.limit > limit || self.out.len() < out || self.closed.is_some())
+                Ok(self.credit.limit() > limit || self.out.len() < out || self.closed.is_some())
             })?;
         };
         let mut outcome = None;
@@ -286,17 +261,17 @@ impl<'s> Sender<'s> {
     pub fn wait(&mut self, timeout: Duration) -> Result<bool, OpError> {
         let session = self.session;
         let span = Span::from_ns(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-        let (limit, is_open) = (self.limit, self.closed.is_none());
+        let (limit, is_open) = (self.credit.limit(), self.closed.is_none());
         session.look_until(clock::now() + span, |_| {
             self.turn()?;
             let is_closed = is_open && self.closed.is_some();
-            Ok(!self.ready.is_empty() || self.limit > limit || is_closed)
+            Ok(!self.ready.is_empty() || self.credit.limit() > limit || is_closed)
         })
     }
 
     /// How many messages may be sent before the receiver posts more buffers.
     pub fn credits(&self) -> u64 {
-        self.limit.saturating_sub(self.announced)
+        self.credit.left()
     }
 
     /// How many messages are out.
@@ -322,11 +297,10 @@ impl<'s> Sender<'s> {
         if self.free.is_empty() || self.ready.len() >= OUT_MAX {
             return Err(SendError::Full);
         }
-        if self.announced < self.limit {
+        if self.credit.left() > 0 {
             return Ok(());
         }
-        if self.wants_credit.is_none() {
-            self.wants_credit = Some(Time::ZERO);
+        if self.credit.want() {
             self.ask_for_credit()?;
         }
         Err(SendError::Full)
@@ -334,81 +308,19 @@ impl<'s> Sender<'s> {
 
     /// Asks for credit, if it is wanted and there is none.
     fn ask_for_credit(&mut self) -> Result<(), OpError> {
-        if self.announced < self.limit {
-            self.wants_credit = None;
-        }
-        let Some(from) = self.wants_credit else { return Ok(()) };
-        let is_due = from == Time::ZERO || clock::now() >= from;
-        if self.credit.is_none() && self.closed.is_none() && is_due {
+        if let (None, Some(limit)) = (self.closed, self.credit.request_due()) {
             let mut head = Head::new(CREDIT, self.channel);
-            head.number = self.limit.into();
+            head.number = limit.into();
             let call = self.remote.call(self.service, head.as_bytes(), VERDICT_BYTES);
-            self.credit = self.session.start(&call.deadline(DEFAULT_DEADLINE), false)?;
+            self.credit.asked(self.session.start(&call.deadline(DEFAULT_DEADLINE), false)?);
         }
         Ok(())
     }
 
-    fn announce(
-        &mut self,
-        stream: u16,
-        length: u64,
-        place: Place,
-        bytes: &[u8],
-        deadline: Duration,
-    ) -> Result<MessageId, SendError> {
-        self.check_credit()?;
-        let slot = *self.free.last().ok_or(SendError::Full)?;
-        let mut head = Head::new(ANNOUNCE, self.channel);
-        let sequence = self.streams[usize::from(stream)];
-        (head.stream, head.sequence) = (stream.into(), sequence.into());
-        (head.number, head.length) = (self.announced.into(), length.into());
-        self.request.clear();
-        self.request.extend_from_slice(head.as_bytes());
-        self.request.extend_from_slice(place.as_bytes());
-        self.request.extend_from_slice(bytes);
-        let call = self.remote.call(self.service, &self.request, VERDICT_BYTES).deadline(deadline);
-        let Some(token) = self.session.start(&call, false)? else { return Err(SendError::Full) };
-        self.free.pop();
-        self.out.push(slot);
-        let message = &mut self.messages[usize::from(slot)];
-        message.call = Some(token);
-        (message.stream, message.sequence) = (stream, sequence);
-        (message.number, message.length) = (self.announced, length);
-        (message.is_cancelled, message.is_unsettled) = (false, false);
-        self.streams[usize::from(stream)] = sequence.wrapping_add(1);
-        self.announced += 1;
-        Ok(MessageId { slot, generation: message.generation })
-    }
-
-    /// Tells the receiver that a message is to end or will not come.
-    fn settle(&mut self, slot: u16) {
-        let message = &mut self.messages[usize::from(slot)];
-        if message.settling.is_some() || !message.is_unsettled || self.closed.is_some() {
-            return;
-        }
-        let mut head = Head::new(SETTLE, self.channel);
-        (head.stream, head.sequence) = (message.stream.into(), message.sequence.into());
-        head.number = message.number.into();
-        let call = self.remote.call(self.service, head.as_bytes(), VERDICT_BYTES);
-        // A full session takes it at a later poll.
-        if let Ok(token) = self.session.start(&call, false) {
-            message.settling = token;
-        }
-    }
-
     fn turn(&mut self) -> Result<(), OpError> {
         self.session.progress()?;
-        if let Some(result) = self.credit.and_then(|call| heard(self.session, call)) {
-            self.credit = None;
-            match result {
-                Ok((Code::Done, verdict)) => self.grant(&verdict),
-                // Nothing was posted in a second, or the receiver has much to do: it is asked again.
-                Err((Status::Expired, _)) => {}
-                Err((Status::Busy, _)) => {
-                    self.wants_credit = self.wants_credit.map(|_| clock::now() + BUSY_PAUSE);
-                }
-                other => self.close(other),
-            }
+        if let Some(refused) = self.credit.hear(self.session) {
+            self.close(refused);
         }
         self.ask_for_credit()?;
         let mut next = 0;
@@ -421,79 +333,6 @@ impl<'s> Sender<'s> {
             }
         }
         Ok(())
-    }
-
-    /// Takes in what has come for a message. True: nothing more will, its slot is free.
-    fn advance(&mut self, slot: u16) -> bool {
-        let at = usize::from(slot);
-        if let Some(result) = self.messages[at].settling.and_then(|call| heard(self.session, call))
-        {
-            self.messages[at].settling = None;
-            match result {
-                Ok((Code::Done, verdict)) => {
-                    self.messages[at].is_unsettled = false;
-                    self.grant(&verdict);
-                }
-                Err((Status::Expired | Status::Busy, _)) => {}
-                other => self.close(other),
-            }
-        }
-        if let Some(result) = self.messages[at].call.and_then(|call| heard(self.session, call)) {
-            self.messages[at].call = None;
-            self.end(slot, result);
-        }
-        self.settle(slot);
-        let message = &self.messages[at];
-        let is_open = self.closed.is_none() && message.is_unsettled;
-        message.call.is_none() && message.settling.is_none() && !is_open
-    }
-
-    /// The announcement of a message was answered, or has failed: the message is over.
-    fn end(&mut self, slot: u16, result: Heard) {
-        let message = &mut self.messages[usize::from(slot)];
-        let id = MessageId { slot, generation: message.generation };
-        message.generation = message.generation.wrapping_add(1);
-        // A receiver that has it, or refused it unread, has nothing out on its memory.
-        let is_done_with = matches!(result, Ok((Code::Done | Code::NoBuffer | Code::TooLong, _)));
-        if let Some(placed) = message.placed.take() {
-            if !is_done_with {
-                self.memory.revoke(placed.slot);
-            }
-            self.memory.release(placed);
-        }
-        let (is_cancelled, found) = (message.is_cancelled, message.length);
-        if result.is_err() {
-            message.is_unsettled = true;
-        }
-        let outcome = match result {
-            Ok((code, verdict)) => {
-                self.grant(&verdict);
-                match code {
-                    Code::Done => Ok(()),
-                    Code::NoBuffer => Err(SendError::NoBuffer),
-                    Code::TooLong => Err(SendError::TooLong { found, most: verdict.most.get() }),
-                    Code::Closed => {
-                        self.close(result);
-                        Err(SendError::Closed(Status::Cancelled))
-                    }
-                    _ if is_cancelled => Err(SendError::Cancelled(Fate::NotExecuted)),
-                    Code::Cancelled => Err(SendError::Cancelled(Fate::NotExecuted)),
-                    Code::Unread(status) => Err(SendError::Unread(status)),
-                }
-            }
-            Err((_, fate)) if is_cancelled => Err(SendError::Cancelled(fate)),
-            Err((status, fate)) => Err(SendError::Failed { status, fate }),
-        };
-        if let Err((status, _)) = result
-            && !matches!(status, Status::Expired | Status::Busy)
-        {
-            self.close(result);
-        }
-        self.ready.push_back(Sent { message: id, outcome });
-    }
-
-    fn grant(&mut self, verdict: &Verdict) {
-        self.limit = self.limit.max(verdict.limit.get());
     }
 
     /// Nothing more can be sent: the receiver is gone, or another sender has taken its place.
@@ -510,6 +349,6 @@ impl<'s> Sender<'s> {
 impl Drop for Sender<'_> {
     fn drop(&mut self) {
         let calls = self.messages.iter().flat_map(|message| [message.call, message.settling]);
-        calls.flatten().chain(self.credit).for_each(|call| self.session.give_up(call));
+        calls.flatten().chain(self.credit.call()).for_each(|call| self.session.give_up(call));
     }
 }

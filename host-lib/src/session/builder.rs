@@ -58,7 +58,9 @@ impl<'n> SessionBuilder<'n> {
         self
     }
 
-    /// Calls that may wait to be served here, and the longest request or answer in bytes.
+    /// Calls that may wait to be served here, and the longest request in bytes. Longer answers, up to
+    /// an op's longest reply, lie in the arena while they are sent: it should have room for as many
+    /// as may be on their way at once.
     #[must_use]
     pub fn receive_buffers(mut self, count: u32, bytes: u32) -> Self {
         self.geometry.receive_buffers = count;

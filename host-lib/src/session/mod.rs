@@ -9,6 +9,7 @@ mod waiting;
 
 pub use builder::{SessionBuilder, Wait};
 pub use future::Issued;
+pub(crate) use service::Filled;
 pub use service::{Answer, Deferred, ServeError};
 pub use slots::Token;
 
@@ -171,11 +172,18 @@ impl Session {
     /// # Errors
     /// [`OpError::Forked`] in a child of the process that opened the session.
     pub fn cancel<O: Operation>(&self, pending: &Pending<'_, O>) -> Result<bool, OpError> {
-        let remote = self.state.borrow_mut().remote_of(pending.token);
+        self.cancel_op(pending.token)
+    }
+
+    /// [`Session::cancel`] of the op of this name.
+    pub(crate) fn cancel_op(&self, op: Token) -> Result<bool, OpError> {
+        let remote = self.state.borrow_mut().remote_of(op);
         let Some(remote) = remote else { return Ok(false) };
-        let cancel = Cancel { remote, token: pending.token.into() };
+        let cancel = Cancel { remote, token: op.into() };
         let Some(token) = self.start(&Op::new(cancel), false)? else { return Ok(false) };
-        self.give_up(token);
+        let mut state = self.state.borrow_mut();
+        state.abandon(token);
+        state.cancelled(op);
         Ok(true)
     }
 
@@ -289,12 +297,22 @@ impl Session {
     /// # Errors
     /// The target does not answer, speaks another version, or has no room.
     pub fn connect(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        self.open_way(ticket, true)
+    }
+
+    /// The same, without waiting for the target: ops on the way wait until it has answered, and end as
+    /// [`Status::Unreachable`] if it does not.
+    pub(crate) fn way(&self, ticket: &Ticket) -> Result<RemoteRegion, NicError> {
+        self.open_way(ticket, false)
+    }
+
+    fn open_way(&self, ticket: &Ticket, waits: bool) -> Result<RemoteRegion, NicError> {
         self.give_ways_back()?;
-        let rkey = ticket.rkey;
-        let request = ControlRequest::Connect {
-            session: self.id,
-            engine: ticket.engine,
-            rkey: (rkey.export.get(), rkey.generation.get(), rkey.secret.get()),
+        let (session, engine, rkey) = (self.id, ticket.engine, ticket.rkey);
+        let rkey = (rkey.export.get(), rkey.generation.get(), rkey.secret.get());
+        let request = match waits {
+            true => ControlRequest::Connect { session, engine, rkey },
+            false => ControlRequest::Way { session, engine, rkey },
         };
         match self.nic.request(&request, &[])? {
             (ControlReply::Connected { remote }, _) => {

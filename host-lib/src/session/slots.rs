@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::task::Waker;
 
 use nic_shm::{CompletedLease, Lease};
-use nic_wire::session::{Command, Completion};
+use nic_wire::session::{ANSWER, Command, Completion};
 
 use crate::operation::{Facts, Judgement};
 
@@ -32,6 +32,8 @@ pub(super) struct Slot {
     pub(super) wanted: bool,
     /// Whether [`poll`](super::Session::poll) reports it, or a waiter takes it by itself.
     pub(super) reported: bool,
+    /// The engine was asked to end it: it is not issued anew.
+    pub(super) is_cancelled: bool,
     /// As it was given to the engine, to issue it anew.
     pub(super) command: Command,
     pub(super) judge: Judge,
@@ -81,6 +83,7 @@ impl Slots {
             stage: Stage::Free,
             wanted: false,
             reported: false,
+            is_cancelled: false,
             command: zerocopy::FromZeros::new_zeroed(),
             judge: |_, _, _| Judgement::Keep,
             facts: [0; 3],
@@ -96,6 +99,20 @@ impl Slots {
     pub(super) fn reserve(&mut self) -> Option<Token> {
         let slot = self.free.pop()?;
         Some(u64::from(self.slots[usize::from(slot)].generation) << 32 | u64::from(slot))
+    }
+
+    /// Has the engine read a piece of the arena, by a command whose completion gives it back.
+    pub(super) fn lend(&mut self, token: Token, lease: Lease, command: Command) {
+        let Some(slot) = self.get(token) else { return };
+        slot.stage = Stage::Out(lease);
+        slot.command = command;
+        (slot.wanted, slot.reported) = (false, false);
+        (slot.note_length, slot.reply_start) = (0, 0);
+    }
+
+    /// Whether another op may be out.
+    pub(super) fn has_free(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// The slot of a token, if it is still that op's.
@@ -142,7 +159,8 @@ impl Slots {
 
     /// The ways that ops are out on.
     pub(super) fn ways_in_use(&self) -> BTreeSet<u16> {
-        let is_out = |slot: &&Slot| matches!(slot.stage, Stage::Out(_));
+        // Answers take none.
+        let is_out = |slot: &&Slot| slot.is_out() && slot.command.kernel() != ANSWER;
         self.slots.iter().filter(is_out).map(|slot| slot.command.remote.get()).collect()
     }
 

@@ -24,14 +24,14 @@ pub(super) struct State {
     commands: Producer<64>,
     completions: Consumer<32>,
     pub(super) receives: Consumer<32>,
-    arena: LeaseArena,
+    pub(super) arena: LeaseArena,
     pub(super) buffers: RacyMem,
     pub(super) buffer_bytes: u32,
     pub(super) slots: Slots,
     /// Ops that are over and that [`Session::poll`](super::Session::poll) has yet to report.
     pub(super) ready: VecDeque<Token>,
-    /// Room for one request or answer of a call.
-    pub(super) scratch: Vec<u8>,
+    /// Room for one answer to a call, if calls are served.
+    pub(super) answer_room: Vec<u8>,
     /// Calls that are answered later, and whether their callers wait as far as is known.
     pub(super) deferred: Vec<(u32, bool)>,
     /// Whether the last command found no place in the ring: answers to calls have places there, too.
@@ -85,7 +85,7 @@ impl State {
         let arena = LeaseArena::new(Arena::new(arena_memory, sizes).map_err(misfit)?);
         let receive_bytes =
             u64::from(geometry.receive_buffers) * u64::from(geometry.receive_buffer_bytes);
-        Ok(State {
+        let mut state = State {
             commands,
             completions,
             receives,
@@ -94,12 +94,16 @@ impl State {
             buffer_bytes: geometry.receive_buffer_bytes,
             slots: Slots::new(geometry.depth),
             ready: VecDeque::with_capacity(geometry.depth as usize),
-            scratch: vec![0; geometry.receive_buffer_bytes as usize],
+            answer_room: Vec::new(),
             deferred: Vec::with_capacity(geometry.receive_buffers as usize),
             is_ring_full: false,
             retries: 0,
             is_lost: false,
-        })
+        };
+        if geometry.receive_buffers > 0 {
+            state.answer_room = vec![0; state.answer_bytes_max() as usize];
+        }
+        Ok(state)
     }
 
     /// Stages an op. `None`: there is no room for it now.
@@ -169,6 +173,7 @@ impl State {
         slot.stage = Stage::Out(lease);
         slot.wanted = true;
         slot.reported = reported;
+        slot.is_cancelled = false;
         slot.command = command;
         slot.judge = O::judge;
         slot.facts = ask.facts;
@@ -309,7 +314,7 @@ impl State {
         }
     }
 
-    /// Issues an op anew with what is left of its time.
+    /// Issues an op anew with what is left of its time, unless its application has cancelled it.
     #[cold]
     fn again(&mut self, token: Token, mut completion: Completion, lease: nic_shm::Lease) {
         self.retries += 1;
@@ -317,10 +322,11 @@ impl State {
         let spent_us = completion.total_delay_ns.get().div_ceil(1000).max(1);
         let left_us = slot.command.budget_us.get().saturating_sub(spent_us);
         slot.command.budget_us = left_us.into();
-        let command = slot.command;
+        let (command, is_cancelled) = (slot.command, slot.is_cancelled);
         slot.stage = Stage::Out(lease);
-        if left_us == 0 || !self.stage(&command) {
-            completion.status = Status::Torn.code().into();
+        if is_cancelled || left_us == 0 || !self.stage(&command) {
+            let status = if is_cancelled { Status::Cancelled } else { Status::Torn };
+            completion.status = status.code().into();
             completion.fate = Fate::NotExecuted.code();
             completion.length = 0.into();
             self.over(token, completion);
@@ -391,6 +397,13 @@ impl State {
                 Some(O::result(&facts, Reply { lease, start, note_length, status, fate }))
             }
             _ => Some(Err(OpError::Failed { status, fate })),
+        }
+    }
+
+    /// The engine was asked to end an op.
+    pub(super) fn cancelled(&mut self, token: Token) {
+        if let Some(slot) = self.slots.get(token) {
+            slot.is_cancelled = true;
         }
     }
 

@@ -83,7 +83,8 @@ impl Control {
             | ControlRequest::RegisterBacked { .. }
             | ControlRequest::Export { .. }
             | ControlRequest::Serve { .. }
-            | ControlRequest::Connect { .. } => true,
+            | ControlRequest::Connect { .. }
+            | ControlRequest::Way { .. } => true,
             ControlRequest::CloseSession { .. }
             | ControlRequest::Deregister { .. }
             | ControlRequest::Revoke { .. }

@@ -51,7 +51,10 @@ impl<K: KernelSet> Core<K> {
                 self.serve(client, session, service).map(Some)
             }
             Work::Connect { client, session, engine, rkey } => {
-                self.connect(id, client, session, engine, rkey)
+                self.connect(Some(id), client, session, engine, rkey)
+            }
+            Work::Way { client, session, engine, rkey } => {
+                self.connect(None, client, session, engine, rkey)
             }
             Work::Disconnect { client, session, remotes } => {
                 self.disconnect(client, session, &remotes).map(Some)
@@ -232,9 +235,10 @@ impl<K: KernelSet> Core<K> {
         Ok(Answer::Released(Vec::new()))
     }
 
+    /// Opens a way. Without an `id` nobody waits for its flow.
     fn connect(
         &mut self,
-        id: u64,
+        id: Option<u64>,
         client: ClientId,
         session: u32,
         engine: SocketAddr,
@@ -251,11 +255,13 @@ impl<K: KernelSet> Core<K> {
             );
             Refusal::new(Status::Busy, reason)
         })?;
-        if self.links[usize::from(link)].state == LinkState::Open {
-            return Ok(Some(Answer::Connected(remote)));
+        match id {
+            Some(id) if self.links[usize::from(link)].state != LinkState::Open => {
+                self.parked.push(Parked::Connect { id, session, link, remote });
+                Ok(None)
+            }
+            _ => Ok(Some(Answer::Connected(remote))),
         }
-        self.parked.push(Parked::Connect { id, session, link, remote });
-        Ok(None)
     }
 
     fn disconnect(

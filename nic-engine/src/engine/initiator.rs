@@ -53,7 +53,7 @@ impl<K: KernelSet> Core<K> {
     fn pickup_from(&mut self, slot: u16) {
         let Some(session) = &mut self.sessions[usize::from(slot)] else { return };
         let mut room = session.room();
-        let out_before = session.out;
+        let out_before = session.ops_out();
         let is_limited = self.polite.limits(slot, self.now);
         let most = if is_limited { PICKUP_LIMITED } else { self.config.pickup_max };
         for _ in 0..most {
@@ -65,9 +65,15 @@ impl<K: KernelSet> Core<K> {
                 break;
             }
             if command.kernel() == ANSWER {
-                // It has no completion, so it needs no room for one: callers wait for it.
-                counters.commands += 1;
                 let command = *command;
+                let is_long = command.payload_length.get() > 0;
+                if is_long && room == 0 {
+                    session.stand_by(command);
+                    break;
+                }
+                // A short one has no completion, so it needs no room for one: callers wait for it.
+                room -= u32::from(is_long);
+                counters.commands += 1;
                 self.answer(slot, &command);
                 continue;
             }
@@ -91,7 +97,7 @@ impl<K: KernelSet> Core<K> {
         }
         if let Some(session) = &mut self.sessions[usize::from(slot)] {
             session.commands.release();
-            self.polite.picked_up(slot, out_before, session.out, self.now);
+            self.polite.picked_up(slot, out_before, session.ops_out(), self.now);
             self.counters.ring_violations += u64::from(session.violated);
         }
     }
@@ -115,25 +121,21 @@ impl<K: KernelSet> Core<K> {
         let command = &ops.unsent(place).command;
         let (remote_index, kernel) = (command.remote.get(), command.kernel());
         let remote = session.remotes.get(remote_index).ok_or(Status::BadCommand)?;
-        let arena = session.arena.len();
-        let fits = |offset: u32, length: u32| {
-            length <= OP_BYTES_MAX && u64::from(offset) + u64::from(length) <= arena
-        };
         let payload_length = command.payload_length.get();
         let long_arguments = match usize::from(command.argument_length) {
             0..=INLINE_ARGUMENT_BYTES => (0, 0),
             long => (command.arguments_offset(), long as u32),
         };
-        let are_valid = fits(long_arguments.0, long_arguments.1)
-            && fits(command.payload_offset.get(), payload_length)
-            && fits(command.reply_offset.get(), command.reply_capacity.get());
+        let are_valid = session.has_in_arena(long_arguments.0, long_arguments.1)
+            && session.has_in_arena(command.payload_offset.get(), payload_length)
+            && session.has_in_arena(command.reply_offset.get(), command.reply_capacity.get());
         if !are_valid {
             return Err(Status::BadCommand);
         }
         let (rkey, mut link_slot) = (remote.rkey, remote.link);
         // Places in the table that it has: ops whose deadline has passed keep theirs until the target
         // is done with them.
-        let places = session.out + session.abandoned;
+        let places = session.ops_out() + session.abandoned;
         // The flow may have ended since, and its place may serve another, even of the other direction.
         let link = &links[usize::from(link_slot)];
         if link.epoch != remote.epoch || link.state == LinkState::Vacant {

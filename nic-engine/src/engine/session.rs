@@ -4,12 +4,13 @@
 //! the engine's own copy; ring words are checked by the cursors.
 
 use nic_shm::{Consumer, Producer, RacyMem, RingError, RingLayout};
-use nic_wire::Time;
 use nic_wire::session::{
     BadGeometry, COMMAND_ARGUMENT_BYTES_MAX, Command, Completion, Geometry, Receive, ReceiveFlags,
 };
+use nic_wire::{Fate, Status, Time};
 use zerocopy::{FromZeros, IntoBytes};
 
+use super::initiator::OP_BYTES_MAX;
 use super::live::LiveSession;
 use super::remotes::Remotes;
 use super::work::Bells;
@@ -36,8 +37,10 @@ pub(super) struct Session {
     pub(super) remotes: Remotes,
     /// A command taken for which there was no room.
     standing_by: Option<Command>,
-    /// Ops taken whose completion is not yet staged.
+    /// Commands taken whose completion is not yet staged.
     pub(super) out: u32,
+    /// How many of them are answers that lie in the arena; the others are ops.
+    answering: u32,
     /// Ops that have ended for the application, but not for the target: they keep their places in the
     /// engine's table.
     pub(super) abandoned: u32,
@@ -111,6 +114,7 @@ impl Session {
             remotes: Remotes::new(),
             standing_by: None,
             out: 0,
+            answering: 0,
             abandoned: 0,
             cost_out: 0,
             left: Time::ZERO,
@@ -122,8 +126,26 @@ impl Session {
 
     /// What is told of it to who asks.
     pub(super) fn live(&self, session: u16) -> LiveSession {
-        let Session { client, depth, violated, out, .. } = *self;
-        LiveSession { session, client, ops: out, depth, violated }
+        let Session { client, depth, violated, .. } = *self;
+        LiveSession { session, client, ops: self.ops_out(), depth, violated }
+    }
+
+    /// How many of its ops are out.
+    #[inline]
+    pub(super) fn ops_out(&self) -> u32 {
+        self.out - self.answering
+    }
+
+    /// Notes that an answer was taken which lies in the arena.
+    pub(super) fn answer_taken(&mut self) {
+        self.out += 1;
+        self.answering += 1;
+    }
+
+    /// Whether bytes that a command names lie in the arena.
+    #[inline]
+    pub(super) fn has_in_arena(&self, offset: u32, length: u32) -> bool {
+        length <= OP_BYTES_MAX && u64::from(offset) + u64::from(length) <= self.arena.len()
     }
 
     /// How many more commands may be taken: every op taken has a place for its completion.
@@ -201,6 +223,16 @@ impl Session {
         }
     }
 
+    /// Stages the completion of an answer that lies in the arena: it is read no more.
+    pub(super) fn answer_done(&mut self, token: u64, status: Status) {
+        self.answering -= 1;
+        let mut completion = Completion::new_zeroed();
+        completion.token = token.into();
+        completion.status = status.code().into();
+        completion.fate = Fate::Executed.code();
+        self.complete(&completion);
+    }
+
     /// Copies a call's request into a free receive buffer and stages its slot. Returns the buffer;
     /// `None` if there is none or it is too small.
     pub(super) fn deliver(&mut self, request: &[u8], mut receive: Receive) -> Option<u32> {
@@ -242,6 +274,13 @@ impl Session {
         let fits = offset as usize + into.len() <= self.receive_buffer_bytes as usize;
         let is_read = fits && self.buffers.read(at, into).is_ok();
         assert!(is_read, "an answer's length is checked when it is picked up");
+    }
+
+    /// Copies a part of the answer that lies in the arena from `at` on.
+    #[inline]
+    pub(super) fn read_long_answer(&self, at: u32, offset: u32, into: &mut [u8]) {
+        let is_read = self.arena.read(u64::from(at) + u64::from(offset), into).is_ok();
+        assert!(is_read, "an answer's place is checked when it is picked up");
     }
 
     /// The longest answer that a receive buffer holds, in bytes.

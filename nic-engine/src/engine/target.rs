@@ -27,6 +27,15 @@ enum Source {
     Strand(SlotId),
     /// A serving application, in a receive buffer of its session.
     Call { session: u16, buffer: u32 },
+    /// A serving application, in the arena of its session.
+    LongAnswer { session: u16 },
+}
+
+/// Where in its session's arena the answer to a call lies, and the name of the command that gave it.
+#[derive(Clone, Copy, Default)]
+struct LongAnswer {
+    token: u64,
+    at: u32,
 }
 
 /// One op in hand.
@@ -64,6 +73,8 @@ pub(super) struct TargetTable {
     /// Ops that have ended after their flow: to be let go of.
     ended_orphans: Vec<u32>,
     calls: Wheel,
+    /// Of each op, what is needed if an answer in an arena is its reply.
+    long_answers: Box<[LongAnswer]>,
 }
 
 impl TargetTable {
@@ -94,6 +105,7 @@ impl TargetTable {
             arriving: Vec::with_capacity(usize::from(capacity)),
             ended_orphans: Vec::with_capacity(usize::from(capacity)),
             calls: Wheel::new(usize::from(capacity), now),
+            long_answers: vec![LongAnswer::default(); usize::from(capacity)].into(),
         }
     }
 
@@ -376,8 +388,18 @@ impl<K: KernelSet> Core<K> {
     /// Frees all that an answered op held.
     #[inline]
     fn let_go(&mut self, index: u32) {
+        self.free_source(index);
         let op = &self.target.ops[index as usize];
-        match op.source {
+        if !op.orphaned {
+            self.links[usize::from(op.link)].in_hand -= 1;
+        }
+        self.target.remove(index);
+    }
+
+    /// Frees what an op's reply was copied from.
+    #[inline]
+    fn free_source(&mut self, index: u32) {
+        match self.target.ops[index as usize].source {
             Source::Nothing => {}
             Source::Strand(strand) => self.executor.free(strand, &mut self.memory),
             Source::Call { session, buffer } => {
@@ -385,10 +407,10 @@ impl<K: KernelSet> Core<K> {
                     session.free_buffer(buffer);
                 }
             }
+            Source::LongAnswer { session } => {
+                let token = self.target.long_answers[index as usize].token;
+                self.answer_done(session, token, Status::Ok);
+            }
         }
-        if !op.orphaned {
-            self.links[usize::from(op.link)].in_hand -= 1;
-        }
-        self.target.remove(index);
     }
 }

@@ -124,6 +124,17 @@ pub enum Work {
         /// The right to the region.
         rkey: Rkey,
     },
+    /// The same, answered before the flow is up.
+    Way {
+        /// Whose.
+        client: ClientId,
+        /// The session that will use it.
+        session: u32,
+        /// The target engine.
+        engine: SocketAddr,
+        /// The right to the region.
+        rkey: Rkey,
+    },
     /// Give ways to regions of other hosts back.
     Disconnect {
         /// Whose.

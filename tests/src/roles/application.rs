@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use nic_host::{Endpoint, Nic, RemoteRegion, Session};
 use nic_tests::children::ApplicationOptions;
-use nic_tests::sample::{self, INVERT, WORDS};
+use nic_tests::sample::{self, INVERT, PATTERN, WORDS};
 use serde_json::{Value, json};
 
 use super::{obey, wait_of};
@@ -30,7 +30,20 @@ fn ops(session: &Session, data: &RemoteRegion, command: &str) -> Result<Value> {
             let answer = session.run(data.call(INVERT, b"wake up", 16).deadline(LONG))?;
             Ok(json!({ "answer": answer.iter().map(|byte| !byte).collect::<Vec<u8>>() }))
         }
-        other => bail!("found the command {other:?}, expected ops or call"),
+        // So many calls with answers of 1 MiB, one after the other.
+        other => {
+            let Some(count) = other.strip_prefix("long ") else {
+                bail!("found the command {other:?}, expected ops, call or long COUNT")
+            };
+            for _ in 0..count.parse()? {
+                let words = (1_u64 << 17).to_le_bytes();
+                let call = data.call(PATTERN, &words, 1 << 20).deadline(LONG);
+                let answer = session.run(call)?;
+                anyhow::ensure!(answer.len() == 1 << 20, "{} bytes came", answer.len());
+                anyhow::ensure!(sample::is_pattern(0, &answer), "other bytes came");
+            }
+            Ok(json!({}))
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nic_host::{Access, BucketTable, Endpoint, Export, Geometry, Identity, Nic, Session};
+use nic_host::{
+    Access, BucketTable, Endpoint, Export, Geometry, Identity, Nic, ServeError, Session,
+};
 use nic_tests::children::TargetOptions;
-use nic_tests::sample::{self, INVERT, REGION_BYTES, VALUE_BYTES};
+use nic_tests::sample::{self, INVERT, PATTERN, REGION_BYTES, VALUE_BYTES};
 use nic_tests::system_call_trap::Allowed;
 use nic_tests::watched_port::Watch;
 use serde_json::{Value, json};
@@ -47,6 +49,7 @@ fn serve(options: &TargetOptions, watch: &Watch, tell: &mpsc::Sender<Result<Valu
         .wait(wait_of(options.waiting))
         .open()?;
     session.serve(INVERT)?;
+    session.serve(PATTERN)?;
     let region = nic.region(REGION_BYTES).create()?;
     region.memory().write(0, &sample::pattern_bytes())?;
     let all = Access::READ.and(Access::WRITE).and(Access::ATOMIC).and(Access::CALL);
@@ -87,8 +90,13 @@ fn answer_for_ever(nic: &Nic, session: &Session, watch: &Watch) -> Result<()> {
             is_watched = true;
         }
         session.wait(EVER)?;
-        let calls = session.answer_calls(|_, request, answer| {
-            request.iter().try_for_each(|byte| answer.append(&[!byte]))
+        let calls = session.answer_calls(|service, request, answer| match service {
+            PATTERN => {
+                let words = u64::from_le_bytes(request.try_into().map_err(|_| ServeError)?);
+                let mut numbers = 0..words;
+                numbers.try_for_each(|number| answer.append(&sample::pattern(number).to_le_bytes()))
+            }
+            _ => request.iter().try_for_each(|byte| answer.append(&[!byte])),
         })?;
         if calls == 0 {
             // Woken for nothing: the engine is gone, or is about to say why.

@@ -109,6 +109,39 @@ fn ops_that_are_out_end_and_what_comes_late_touches_nothing() {
     assert_eq!(pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 1024, 0)).word(), 1);
 }
 
+/// The place where a reply was landing is its application's from the completion on: what of the reply
+/// still comes does not touch the next op's.
+#[test]
+fn a_landing_place_is_used_again_as_soon_as_its_op_is_cancelled() {
+    const BYTES: u32 = 1 << 18;
+    under_seeds(320..323, |seed| {
+        let world = World::lossy(seed, Chance::percent(5));
+        let mut pair = Pair::new(world, 2 * u64::from(BYTES), session_of(2, BYTES));
+        pair.memory.fill(0, BYTES.into(), 1).unwrap();
+        pair.memory.fill(BYTES.into(), BYTES.into(), 2).unwrap();
+        for round in 0..8 {
+            let before = pair.world.counters(pair.initiator).replies_received;
+            let given_up = pair.session.submit(&Ask::read(pair.remote, 0, BYTES));
+            let Pair { world, initiator, .. } = &mut pair;
+            world.run_until("some of the reply arrives", Span::from_ms(500), |world| {
+                world.counters(*initiator).replies_received > before + 1 + 11 * round
+            });
+            pair.cancel(given_up);
+            let over = pair.over(2);
+            assert_eq!(end_of(&over, given_up), (Status::Cancelled, Fate::NotExecuted));
+            // The application writes there, and the rest of the reply arrives.
+            let next = pair.session.prepare(&Ask::read(pair.remote, BYTES.into(), BYTES));
+            assert_eq!(next.token.get() as u16, given_up as u16, "it is the same place");
+            let before = pair.session.landing_place(given_up);
+            pair.world.run_until_idle();
+            assert!(pair.session.landing_place(given_up) == before, "round {round}");
+            pair.session.push(&next);
+            let done = pair.over(1).remove(0);
+            assert!(done.is_ok() && done.reply == vec![2; BYTES as usize], "round {round}");
+        }
+    });
+}
+
 #[test]
 fn cancelling_what_is_over_or_never_was_changes_nothing() {
     let (mut pair, _server) = served(World::new(312));

@@ -16,6 +16,7 @@ mod endings;
 mod fairness;
 mod fences;
 mod lanes;
+mod long_answers;
 mod looks;
 mod openings;
 mod relief;

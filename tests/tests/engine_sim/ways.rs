@@ -92,6 +92,42 @@ fn connects_that_fail_leave_nothing_behind() {
     assert!(pair.world.run(&mut pair.session, &Ask::read(way, 0, 8)).is_ok());
 }
 
+/// A way that nobody waits for: its ops wait for the flow, or end with the attempt to open it.
+#[test]
+fn a_way_is_there_before_its_flow() {
+    let engine =
+        nic_engine::engine::EngineConfig { connect_timeout: Span::from_ms(5), ..small_engine() };
+    let mut world = World::new(5);
+    let (initiator, target) = (world.add_host_with(engine), world.add_host());
+    let owner = world.add_client(target);
+    let (_, rkey) = world.exported_region(target, owner, 4096, nic_kernels::Access::all());
+    let mut session = world.add_session(initiator, small_session());
+    let way = |world: &mut World, engine| {
+        let (client, session) = (session.client, session.id);
+        match world.control(initiator, Work::Way { client, session, engine, rkey }) {
+            Answer::Connected(remote) => remote,
+            other => panic!("{other:?}"),
+        }
+    };
+    world.pause(target);
+    let address = world.address(target);
+    let (there, again) = (way(&mut world, address), way(&mut world, address));
+    let nowhere = way(&mut world, std::net::SocketAddr::from(([10, 9, 9, 9], 4791)));
+    session.submit(&Ask::fetch_add(there, 0, 1));
+    session.submit(&Ask::fetch_add(again, 0, 1));
+    world.run_for(Span::from_ms(1));
+    assert!(session.poll().is_empty(), "the flow is not up");
+    world.resume(target);
+    let done = world.wait(&mut session);
+    assert!(done.iter().all(|done| done.is_ok()), "{done:?}");
+    assert_eq!(world.counters(initiator).flows_opened, 1);
+    // The attempt is made anew for each op that finds no flow.
+    for _ in 0..3 {
+        let done = world.run(&mut session, &Ask::fetch_add(nowhere, 0, 1));
+        assert_eq!(done.ended(), (Status::Unreachable, Fate::NotExecuted));
+    }
+}
+
 /// Others' ways cannot be given back.
 #[test]
 fn only_the_owner_gives_a_way_back() {

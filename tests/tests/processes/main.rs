@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admission;
+mod answers;
 mod control;
 mod deaths;
 mod draining;

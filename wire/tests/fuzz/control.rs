@@ -36,7 +36,7 @@ impl Parts {
     fn request(&self) -> ControlRequest {
         let [depth, arena_bytes, receive_buffers, receive_buffer_bytes] = self.numbers;
         let (session, region) = (depth, arena_bytes as u8);
-        match self.kind % 13 {
+        match self.kind % 14 {
             0 => ControlRequest::Hello {
                 layout_version: depth,
                 name: self.text.clone(),
@@ -58,6 +58,7 @@ impl Parts {
             },
             10 => ControlRequest::Ops { older_than_us: self.long },
             11 => ControlRequest::RegisterBacked { length: self.long, base: self.longer },
+            12 => ControlRequest::Way { session, engine: self.address(), rkey: self.rkey() },
             _ => ControlRequest::Status,
         }
     }

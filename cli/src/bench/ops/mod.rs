@@ -33,7 +33,7 @@ use super::lane::Lane;
 use super::load::Load;
 use super::site::{Site, Stock};
 
-/// The longest answer to a call, in bytes: it is one packet.
+/// The longest answer to a call, in bytes: one packet, as calls are compared with other ops.
 pub const ANSWER_BYTES_MAX: u32 = 1024;
 
 /// A kind of op.

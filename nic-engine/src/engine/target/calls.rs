@@ -6,7 +6,7 @@ use nic_wire::session::{AnswerArguments, Command, Receive};
 use nic_wire::{Fate, Status, Time};
 use zerocopy::FromBytes;
 
-use super::Source;
+use super::{LongAnswer, Source};
 use crate::engine::core::Core;
 
 impl<K: KernelSet> Core<K> {
@@ -67,35 +67,67 @@ impl<K: KernelSet> Core<K> {
         Some(*session)
     }
 
-    /// A serving application has answered a call.
+    /// A serving application has answered a call. An answer in its arena has a completion, whatever
+    /// becomes of it.
     pub(in super::super) fn answer(&mut self, session_slot: u16, command: &Command) {
         self.counters.answers += 1;
-        let Some(Ok((answer, _))) = command.arguments().map(AnswerArguments::read_from_prefix)
-        else {
-            self.counters.bad_commands += 1;
-            return;
-        };
-        let Some(session) = &mut self.sessions[usize::from(session_slot)] else { return };
+        let is_long = command.payload_length.get() > 0;
+        if is_long && let Some(session) = &mut self.sessions[usize::from(session_slot)] {
+            session.answer_taken();
+        }
+        if let Err(status) = self.take_answer(session_slot, command) {
+            self.counters.bad_commands += u64::from(status == Status::BadCommand);
+            if is_long {
+                self.answer_done(session_slot, command.token.get(), status);
+            }
+        }
+    }
+
+    /// Makes an answer the reply of its call. `Expired`: nobody waits for it any more.
+    fn take_answer(&mut self, session_slot: u16, command: &Command) -> Result<(), Status> {
+        let arguments = command.arguments().map(AnswerArguments::read_from_prefix);
+        let Some(Ok((answer, _))) = arguments else { return Err(Status::BadCommand) };
+        let session = self.sessions[usize::from(session_slot)].as_mut();
+        let session = session.ok_or(Status::BadCommand)?;
+        let (long, buffer) = (command.payload_length.get(), answer.buffer.get());
         let Some(index) = self.target.find_call(answer.call.get()) else {
-            // Nobody waits for it any more; the buffer is free again.
+            // The buffer is free again.
             self.counters.late_answers += 1;
-            self.counters.bad_commands += u64::from(!session.free_buffer(answer.buffer.get()));
-            return;
+            let was_lent = session.free_buffer(buffer);
+            return Err(if was_lent { Status::Expired } else { Status::BadCommand });
         };
-        let op = &self.target.ops[index as usize];
-        let Source::Call { session: served_by, buffer } = op.source else { return };
-        let length = answer.length.get();
-        let is_theirs = served_by == session_slot && buffer == answer.buffer.get();
-        if !is_theirs || length > session.answer_bytes_max() {
-            self.counters.bad_commands += 1;
-            return;
+        let source = Source::Call { session: session_slot, buffer };
+        let (fits, length) = match long {
+            0 => (answer.length.get() <= session.answer_bytes_max(), answer.length.get()),
+            long => (session.has_in_arena(command.payload_offset.get(), long), long),
+        };
+        if self.target.ops[index as usize].source != source || !fits {
+            return Err(Status::BadCommand);
+        }
+        if long > 0 {
+            session.free_buffer(buffer);
+            self.target.ops[index as usize].source = Source::LongAnswer { session: session_slot };
+            let (token, at) = (command.token.get(), command.payload_offset.get());
+            self.target.long_answers[index as usize] = LongAnswer { token, at };
         }
         self.target.calls.lift(index);
-        let (status, total) = match Status::from_code(answer.status.get()) {
-            Ok(Status::Ok) => (Status::Ok, length),
-            _ => (Status::ServiceFailed, 0),
+        let (status, fate, total) = match Status::from_code(answer.status.get()) {
+            Ok(Status::Ok) => (Status::Ok, Fate::Executed, length),
+            Ok(Status::ReplyTooLong) => (Status::ReplyTooLong, Fate::Executed, 0),
+            Ok(Status::Busy) => (Status::Busy, Fate::NotExecuted, 0),
+            _ => (Status::ServiceFailed, Fate::Executed, 0),
         };
-        self.finish_now(index, status, Fate::Executed, total);
+        self.finish_now(index, status, fate, total);
+        Ok(())
+    }
+
+    /// An answer that lies in its application's arena is read no more.
+    pub(super) fn answer_done(&mut self, session_slot: u16, token: u64, status: Status) {
+        let Some(session) = &mut self.sessions[usize::from(session_slot)] else { return };
+        if !session.dirty {
+            self.dirty_sessions.push(session_slot);
+        }
+        session.answer_done(token, status);
     }
 
     /// The caller of a delivered call no longer waits. The application still has the buffer.
@@ -113,8 +145,11 @@ impl<K: KernelSet> Core<K> {
     pub(in super::super) fn fail_calls_of_session(&mut self, session: u16) {
         for index in 0..self.target.ops.len() as u32 {
             let op = &mut self.target.ops[index as usize];
-            let serves =
-                matches!(op.source, Source::Call { session: serving, .. } if serving == session);
+            let serves = match op.source {
+                Source::Call { session: serving, .. } => serving == session,
+                Source::LongAnswer { session: serving } => serving == session,
+                Source::Nothing | Source::Strand(_) => false,
+            };
             if !op.live || !serves {
                 continue;
             }

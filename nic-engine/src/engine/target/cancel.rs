@@ -12,7 +12,8 @@ const CANCELS_PER_TURN: u32 = 4;
 
 impl<K: KernelSet> Core<K> {
     /// Ends the call that a request of the same initiating engine names, and tells the application
-    /// that has it. One that is not found is over, or has yet to arrive and is then served.
+    /// that has it; of an answer that is being sent, the rest is let go. One that is not found is
+    /// over, or has yet to arrive and is then served.
     #[inline(never)]
     pub(super) fn cancel_call(&mut self, index: u32, frame: RequestFrame<'_>) {
         let Ok(id) = frame.arguments.try_into().map(u32::from_le_bytes) else {
@@ -29,13 +30,24 @@ impl<K: KernelSet> Core<K> {
         }
         let (id, link) = (OpId::from_raw(id), self.target.link(index));
         let found = self.target.ops.iter().position(|op| {
-            let is_theirs = op.live && !op.ready && !op.orphaned && op.link == link && op.op == id;
-            is_theirs && matches!(op.source, Source::Call { .. })
+            let is_theirs = op.live && !op.orphaned && op.link == link && op.op == id;
+            is_theirs && matches!(op.source, Source::Call { .. } | Source::LongAnswer { .. })
         });
-        if let Some(found) = found {
-            self.withdraw_call(found as u32);
+        match found {
+            Some(found) if self.target.ops[found].ready => self.withdraw_answer(found as u32),
+            Some(found) => self.withdraw_call(found as u32),
+            None => {}
         }
         self.finish_now(index, Status::Ok, Fate::Executed, 0);
+    }
+
+    /// What was sent of an answer is void; its end is all that is still sent.
+    fn withdraw_answer(&mut self, index: u32) {
+        self.counters.calls_cancelled += 1;
+        self.free_source(index);
+        let op = &mut self.target.ops[index as usize];
+        op.source = Source::Nothing;
+        (op.status, op.total, op.sent) = (Status::Cancelled, 0, 0);
     }
 
     fn withdraw_call(&mut self, index: u32) {

@@ -41,11 +41,11 @@ impl<K: KernelSet> Core<K> {
                 state: op.live_state(),
                 // A call came whole, or it would have been refused.
                 payload_left: match op.source {
-                    Source::Call { .. } => 0,
+                    Source::Call { .. } | Source::LongAnswer { .. } => 0,
                     _ => op.payload_left,
                 },
                 session: match op.source {
-                    Source::Call { session, .. } => Some(session),
+                    Source::Call { session, .. } | Source::LongAnswer { session } => Some(session),
                     _ => None,
                 },
             });

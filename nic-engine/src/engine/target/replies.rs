@@ -6,7 +6,7 @@ use nic_ports::Port;
 use nic_wire::frame::{self, REPLY_BYTES};
 use nic_wire::{Span, Status, Time};
 
-use super::{Source, TargetOp};
+use super::{LongAnswer, Source, TargetOp, TargetTable};
 use crate::engine::core::Core;
 use crate::engine::links::NoRoom;
 use crate::engine::session::Session;
@@ -110,14 +110,17 @@ impl<K: KernelSet> Core<K> {
         left: &mut u32,
     ) -> Result<(), NoRoom> {
         let Core { endpoint, executor, memory, sessions, links, target, protection, .. } = self;
-        let (op, link) = (&mut target.ops[index as usize], &mut links[usize::from(link)]);
+        let TargetTable { ops, long_answers, .. } = target;
+        let (op, link) = (&mut ops[index as usize], &mut links[usize::from(link)]);
+        let long_answer = &long_answers[index as usize];
         loop {
             let rest = (op.total - op.sent) as usize;
             let part = link.chunk(rest, REPLY_BYTES);
             let room = frame::reply_bytes(part);
             link.make_room(room, self.now, endpoint, port, protection)?;
             let reply = op.reply_frame(self.now);
-            let copy = |into: &mut [u8]| copy_part(op, executor, memory, sessions, into);
+            let copy =
+                |into: &mut [u8]| copy_part(op, long_answer, executor, memory, sessions, into);
             if let Err(status) = link.put_reply(&reply, part, port, copy)? {
                 // What was sent of it is void.
                 (op.status, op.total, op.sent) = (status, 0, 0);
@@ -152,6 +155,7 @@ impl TargetOp {
 #[inline]
 fn copy_part<K: KernelSet>(
     op: &TargetOp,
+    long_answer: &LongAnswer,
     executor: &Executor<K, MappedMemory>,
     memory: &MappedMemory,
     sessions: &[Option<Box<Session>>],
@@ -166,6 +170,13 @@ fn copy_part<K: KernelSet>(
         Source::Call { session, buffer } => match &sessions[usize::from(session)] {
             Some(session) => {
                 session.read_answer(buffer, op.sent, into);
+                Ok(())
+            }
+            None => Err(Status::ServiceFailed),
+        },
+        Source::LongAnswer { session } => match &sessions[usize::from(session)] {
+            Some(session) => {
+                session.read_long_answer(long_answer.at, op.sent, into);
                 Ok(())
             }
             None => Err(Status::ServiceFailed),

@@ -1,6 +1,8 @@
 //! Messages between two ends in one process, which take turns.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod strangers;
+
 use std::time::Duration;
 
 use nic_host::messages::{
@@ -305,47 +307,6 @@ fn credit_is_noticed_however_late_it_comes() {
 }
 
 #[test]
-fn whoever_has_no_room_for_an_answer_is_not_heard() {
-    let nic = Nic::inline(Default::default()).unwrap();
-    let region = nic.region(4096).create().unwrap();
-    let export = region.export(Access::CALL).unwrap();
-    let receiving = nic.session().receive_buffers(16, 2048).open().unwrap();
-    let session = nic.session().open().unwrap();
-    let remote = session.connect(&export.ticket()).unwrap();
-    let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
-    receiver.post(vec![0; 64]).unwrap();
-    let opening = Sender::begin(&session, &remote, SERVICE, 1, MIB as u64).unwrap();
-    let mut sender = opened(opening, || assert_eq!(receiver.poll().unwrap().count(), 0));
-    // An OPEN of one stream, from somebody else, again and again.
-    let mut open = [0; 56];
-    (open[0], open[1], open[2]) = (1, 1, 1);
-    let other = nic.session().open().unwrap();
-    let way = other.connect(&export.ticket()).unwrap();
-    for room in (0..24).cycle().take(100) {
-        let call = other.submit(way.call(SERVICE, &open, room)).unwrap();
-        let refused = loop {
-            assert_eq!(receiver.poll().unwrap().count(), 0);
-            if let Some(done) = other.poll().unwrap().next() {
-                break call.take(done).map(|_| ());
-            }
-        };
-        let status = Status::ServiceFailed;
-        assert!(
-            matches!(refused, Err(nic_host::OpError::Failed { status: found, .. }) if found == status)
-        );
-    }
-    // The first sender is still there, and there are receive buffers for it.
-    let message = sender.send(0, b"heard", LONG).unwrap();
-    let (mut arrived, mut sent) = (Vec::new(), Vec::new());
-    while sent.is_empty() {
-        arrived.extend(receiver.poll().unwrap());
-        sent.extend(sender.poll().unwrap());
-    }
-    assert_eq!(sent, [Sent { message, outcome: Ok(()) }]);
-    assert!(matches!(arrived.as_slice(), [Ok(heard)] if heard.bytes() == b"heard"));
-}
-
-#[test]
 fn a_withdrawn_buffer_takes_no_message() {
     with_ends(1, MIB, &[100, 200], |ends| {
         assert_eq!(ends.receiver.withdraw().map(|buffer| buffer.len()), Some(200));
@@ -431,139 +392,4 @@ fn a_message_ends_at_its_deadline_and_those_behind_it_go_on() {
             while ends.next() != Ok((0, vec![round; 20])) {}
         }
     });
-}
-
-/// A verdict as receivers give it: done, with credit for 4 messages and 1024 bytes in announcements.
-fn welcome() -> Vec<u8> {
-    [0_u64, 4, 1024].iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-#[test]
-fn nobody_reads_the_memory_of_a_message_that_is_over() {
-    let nic = Nic::inline(Default::default()).unwrap();
-    let region = nic.region(4096).create().unwrap();
-    let export = region.export(Access::CALL).unwrap();
-    // A receiver that takes the key of what is announced and never says a word.
-    let rogue = nic.session().receive_buffers(16, 2048).open().unwrap();
-    rogue.serve(SERVICE).unwrap();
-    let session = nic.session().open().unwrap();
-    let remote = session.connect(&export.ticket()).unwrap();
-    let opening = Sender::begin(&session, &remote, SERVICE, 1, 1 << 20).unwrap();
-    let mut sender = opened(opening, || {
-        rogue.answer_calls(|_, _, answer| answer.append(&welcome())).unwrap();
-    });
-    for is_cancelled in [false, true] {
-        let deadline = if is_cancelled { LONG } else { Duration::from_millis(200) };
-        let kept = sender.send(0, &pattern(1, 5000), LONG).unwrap();
-        let message = sender.send(0, &pattern(2, 5000), deadline).unwrap();
-        let mut announced = Vec::new();
-        while announced.len() < 2 {
-            assert_eq!(sender.poll().unwrap().count(), 0);
-            let take = |_: u16, request: &[u8], answer: &mut nic_host::Answer<'_>| {
-                match request[0] {
-                    // An announcement.
-                    2 => announced.push((request.to_vec(), answer.defer())),
-                    _ => answer.append(&welcome())?,
-                }
-                Ok(())
-            };
-            rogue.answer_calls(take).unwrap();
-        }
-        let ways: Vec<_> = announced
-            .iter()
-            .map(|(request, _)| {
-                let word = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().unwrap());
-                let (key, secret, address) = (word(36), word(40), word(48));
-                let rkey = nic_wire::Rkey::new(key as u16, (key >> 16) as u16, secret);
-                let (engine, access) = (nic.address(), 1);
-                let length = 1 << 20;
-                let ticket = nic_host::Ticket { engine, rkey, base: 0, length, access };
-                (rogue.connect(&ticket).unwrap(), address)
-            })
-            .collect();
-        let read = |at: usize| ways[at].0.read(ways[at].1..ways[at].1 + 5000);
-        let reads = [read(0), read(1)];
-        assert!(*rogue.run(reads[0]).unwrap() == pattern(1, 5000));
-        assert!(*rogue.run(reads[1]).unwrap() == pattern(2, 5000));
-        if is_cancelled {
-            assert!(sender.cancel(message));
-        } else {
-            while !sender.poll().unwrap().any(|sent| sent.message == message) {}
-        }
-        let refused = rogue.run(reads[1]);
-        let is_refused = matches!(
-            refused,
-            Err(nic_host::OpError::Failed { status: Status::Revoked | Status::BadRkey, .. })
-        );
-        assert!(is_refused, "{refused:?}");
-        // The other message is still out, and goes on.
-        assert!(*rogue.run(reads[0]).unwrap() == pattern(1, 5000));
-        for (_, call) in announced {
-            rogue.answer_later(call, Ok(&welcome())).unwrap();
-        }
-        let mut over = Vec::new();
-        while sender.out() > 0 {
-            rogue.answer_calls(|_, _, answer| answer.append(&welcome())).unwrap();
-            over.extend(sender.poll().unwrap());
-        }
-        assert!(over.contains(&Sent { message: kept, outcome: Ok(()) }));
-    }
-}
-
-#[test]
-fn another_sender_takes_the_place_of_the_first() {
-    let nic = Nic::inline(Default::default()).unwrap();
-    let region = nic.region(4096).create().unwrap();
-    let export = region.export(Access::CALL).unwrap();
-    let receiving = nic.session().receive_buffers(16, 2048).open().unwrap();
-    let session = nic.session().open().unwrap();
-    let remote = session.connect(&export.ticket()).unwrap();
-    let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
-    receiver.post(vec![0; 8 * MIB]).unwrap();
-    let open = |receiver: &mut Receiver<'_>| {
-        let opening = Sender::begin(&session, &remote, SERVICE, 1, 16 << 20).unwrap();
-        let mut arrived = Vec::new();
-        let sender = opened(opening, || arrived.extend(receiver.poll().unwrap()));
-        (sender, arrived)
-    };
-    let (mut first, _) = open(&mut receiver);
-    let message = first.send(0, &pattern(1, 8 * MIB), LONG).unwrap();
-    for _ in 0..3 {
-        assert_eq!(first.poll().unwrap().count() + receiver.poll().unwrap().count(), 0);
-    }
-    let (mut second, arrived) = open(&mut receiver);
-    assert_eq!(arrived, [Err(ReceiveError::Replaced { stream: 0 })]);
-    let sent = loop {
-        if let Some(sent) = first.poll().unwrap().next() {
-            break sent;
-        }
-    };
-    let closed = SendError::Closed(Status::Cancelled);
-    assert_eq!(sent, Sent { message, outcome: Err(closed) });
-    assert_eq!(first.send(0, b"", LONG), Err(closed));
-    let message = second.send(0, b"from the second", LONG).unwrap();
-    let received = loop {
-        assert_eq!(second.poll().unwrap().count(), 0);
-        if let Some(received) = receiver.poll().unwrap().next() {
-            break received.unwrap();
-        }
-    };
-    assert_eq!(received.bytes(), b"from the second");
-    while second.out() > 0 {
-        assert!(second.poll().unwrap().all(|sent| sent.message == message));
-    }
-}
-
-#[test]
-fn whoever_opens_where_no_messages_are_received_is_told() {
-    let nic = Nic::inline(Default::default()).unwrap();
-    let region = nic.region(4096).create().unwrap();
-    let export = region.export(Access::CALL).unwrap();
-    let session = nic.session().open().unwrap();
-    let remote = session.connect(&export.ticket()).unwrap();
-    let refused = Sender::open(&session, &remote, SERVICE, 1, 1 << 20).err().unwrap();
-    assert!(refused.to_string().contains("no receiver of messages"), "{refused}");
-    let refused = Receiver::open(&session, SERVICE).err().unwrap();
-    assert!(refused.to_string().contains("receive_buffers(16, 2048)"), "{refused}");
-    assert!(Sender::open(&session, &remote, SERVICE, 0, 1 << 20).is_err());
 }
