@@ -234,6 +234,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting | State::Looking(_)))
     }
 
+    /// Whether an op goes to its [own end](crate::Kernel::must_end) whatever becomes of whoever waits
+    /// for it; for a stale name, no.
+    #[cold]
+    pub fn must_end(&mut self, slot: SlotId) -> bool {
+        self.find(slot).is_some() && advance::must_end(&mut self.slots[slot.index()].kernel)
+    }
+
     /// The op, if the name is not stale.
     #[inline(always)]
     fn find(&self, slot: SlotId) -> Option<&Op<M::Pending>> {

@@ -96,6 +96,8 @@ counters! {
     expired: Total "ops",
     /// Ops of local sessions that their applications cancelled.
     cancelled: Total "ops",
+    /// Targets told of ops that were given up while they were out: cancelled, or of a closed session.
+    cancels_sent: Total "ops",
     /// Ops of local sessions that failed because their flow ended.
     lost: Total "ops",
     /// Request frames sent (op frames; an op whose payload needs several packets sends several).
@@ -128,6 +130,10 @@ counters! {
     calls_cancelled: Total "calls",
     /// Words of that for which a serving session's ring had no room.
     notices_dropped: Total "notices",
+    /// Other ops in hand that their initiators gave up.
+    ops_cancelled: Total "ops",
+    /// Word of given-up ops for which there was no room: those end by their deadlines.
+    cancels_dropped: Total "ops",
     /// Frames that could not be understood in packets that were whole.
     malformed_frames: Total "frames",
     /// Packets left unacknowledged for want of room; they come again.

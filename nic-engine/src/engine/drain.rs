@@ -71,7 +71,7 @@ impl<K: KernelSet> Core<K> {
             }
             Stage::Telling if self.now >= drain.until || !self.endpoint.wants_control() => {
                 let answer = Answer::Released(Vec::new());
-                self.answers.push_back(Answered { id: drain.id, answer });
+                self.answers.push_back(Answered::new(drain.id, answer));
                 (Stage::Over, drain.until)
             }
             unchanged => (unchanged, drain.until),

@@ -169,6 +169,9 @@ impl<K: KernelSet> Core<K> {
         if self.links[usize::from(link)].state != LinkState::Open {
             return Ok(());
         }
+        if self.links[usize::from(link)].given_up.first().is_some() {
+            self.send_cancels(link, port)?;
+        }
         self.links[usize::from(link)].lanes.begin_pass();
         loop {
             let lanes = &mut self.links[usize::from(link)].lanes;
@@ -317,7 +320,10 @@ impl<K: KernelSet> Core<K> {
             }
             link.came_back(op);
         }
-        link.lanes.dequeue(&mut self.ops, session, slot);
+        match state {
+            OpState::Abandoned => self.ops.dequeue(&mut link.given_up, slot),
+            _ => link.lanes.dequeue(&mut self.ops, session, slot),
+        }
         if !link.lanes.is_empty() {
             self.touch_link(link_slot);
         }
@@ -399,11 +405,7 @@ impl<K: KernelSet> Core<K> {
     pub(super) fn drop_ops_of_session(&mut self, session: u16) {
         let of_session = |op: &Op| op.session == session && op.state != OpState::Abandoned;
         while let Some(slot) = self.ops.any(of_session) {
-            let cancelled = Ending::failure(Status::Cancelled, Fate::Unknown);
-            match self.ops.get(slot).state {
-                OpState::Waiting => self.end(slot, cancelled),
-                _ => self.abandon(slot, cancelled),
-            }
+            self.give_up(slot, Ending::failure(Status::Cancelled, Fate::Unknown));
         }
         for link in &mut self.links {
             link.release_streams(session);
@@ -417,6 +419,6 @@ fn request_flags(command: &Command) -> RequestFlags {
 }
 
 /// What is left until a deadline, in microseconds, at least one.
-fn budget_us(deadline: Time, now: Time) -> u32 {
+pub(super) fn budget_us(deadline: Time, now: Time) -> u32 {
     u32::try_from(deadline.since(now).as_us()).unwrap_or(u32::MAX).max(1)
 }

@@ -59,6 +59,7 @@ use self::links::Link;
 use self::ops::OpTable;
 use self::polite::Polite;
 use self::target::TargetTable;
+use self::target::cancel::Cancels;
 use self::wheel::Wheel;
 use crate::protection::{Crc32, Whole};
 
@@ -139,7 +140,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked: Vec::with_capacity(usize::from(config.flows)),
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
-            cancels: (now, 0),
+            cancels: Cancels::new(ops_in),
             cancelled_at: nic_wire::Time::NEVER,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),

@@ -18,6 +18,7 @@ mod fences;
 mod lanes;
 mod looks;
 mod openings;
+mod refusals;
 mod relief;
 mod revocations;
 mod sizes;

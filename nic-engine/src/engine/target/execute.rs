@@ -19,6 +19,9 @@ impl<K: KernelSet> Core<K> {
     #[inline]
     pub(in crate::engine) fn execute<P: Port>(&mut self, port: &mut P) {
         self.acknowledged.release(port);
+        if self.cancels.due() <= self.now {
+            self.end_given_up();
+        }
         if !self.executor.is_idle() {
             let budget = self.config.budget;
             let Core { executor, memory, target, links, touched, counters, now, .. } = self;
