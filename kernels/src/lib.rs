@@ -119,7 +119,7 @@ pub use kernel::{
 pub use memory::{Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request};
 pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
-pub use set::{Builtin, Choice, KernelSet, Visit};
+pub use set::{Builtin, Choice, KernelSet, Visit, examine};
 
 #[doc(hidden)]
 pub use nic_wire::KernelId as __KernelId;

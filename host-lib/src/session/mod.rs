@@ -111,7 +111,7 @@ impl Session {
         let mut state = self.state.borrow_mut();
         if state.is_lost {
             let (status, fate) = (Status::EngineLost, Fate::NotExecuted);
-            return Err(OpError::Failed { status, fate });
+            return Err(OpError::failed(status, fate));
         }
         let token = state.submit(op, reported)?;
         if matches!(self.nic.backend, Backend::Process(_)) && state.publish() {

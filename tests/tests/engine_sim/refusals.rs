@@ -20,7 +20,8 @@ fn refused(pair: &mut Pair, work: Work) -> Answered {
 }
 
 fn is_back(answered: &Answered, memory: &RacyMem) -> bool {
-    let is_it = |one: &Released| matches!(one, Released::Memory(back) if back.as_ptr() == memory.as_ptr());
+    let is_it =
+        |one: &Released| matches!(one, Released::Memory(back) if back.as_ptr() == memory.as_ptr());
     answered.returned.iter().any(is_it)
 }
 
@@ -31,9 +32,8 @@ fn a_refused_memory_goes_back_and_those_registered_before_stay() {
     pair.memory.write(0, &[7; 8]).unwrap();
     // The pair has one region.
     let memory = RacyMem::allocate(4096);
-    let regions: Vec<u8> = (1..small_engine().regions)
-        .map(|_| pair.world.register(target, owner, &memory))
-        .collect();
+    let regions: Vec<u8> =
+        (1..small_engine().regions).map(|_| pair.world.register(target, owner, &memory)).collect();
     let register = |base| Work::Register { client: owner, memory: memory.clone(), base };
     for _ in 0..3 {
         // No room; and an unfit base.
