@@ -18,7 +18,7 @@ impl<K: KernelSet> Core<K> {
         let arguments = command.arguments().ok_or(Status::BadCommand)?;
         let token = arguments.try_into().map(u64::from_le_bytes);
         let token = token.map_err(|_| Status::BadCommand)?;
-        let found = self.ops.any(|op| {
+        let found = self.ops.next(0, |op| {
             op.session == session && op.token == token && op.state != OpState::Abandoned
         });
         if let Some(slot) = found {

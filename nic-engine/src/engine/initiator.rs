@@ -393,7 +393,9 @@ impl<K: KernelSet> Core<K> {
 
     /// A flow has ended: so have its ops.
     pub(super) fn fail_ops_of_link(&mut self, link: u16, status: Status) {
-        while let Some(slot) = self.ops.any(|op| op.link == link) {
+        let mut from = 0;
+        while let Some(slot) = self.ops.next(from, |op| op.link == link) {
+            from = slot + 1;
             let fate = self.ops.get(slot).fate_unanswered();
             // An abandoned op was counted when it expired.
             self.counters.lost += u64::from(self.ops.get(slot).state != OpState::Abandoned);
@@ -404,7 +406,9 @@ impl<K: KernelSet> Core<K> {
     /// A session closes: its ops end without a completion.
     pub(super) fn drop_ops_of_session(&mut self, session: u16) {
         let of_session = |op: &Op| op.session == session && op.state != OpState::Abandoned;
-        while let Some(slot) = self.ops.any(of_session) {
+        let mut from = 0;
+        while let Some(slot) = self.ops.next(from, of_session) {
+            from = slot + 1;
             self.give_up(slot, Ending::failure(Status::Cancelled, Fate::Unknown));
         }
         for link in &mut self.links {

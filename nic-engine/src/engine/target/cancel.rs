@@ -35,10 +35,7 @@ pub(in crate::engine) struct Cancels {
 
 impl Cancels {
     pub(in crate::engine) fn new(capacity: u16) -> Self {
-        Cancels {
-            given_up: Vec::with_capacity(usize::from(capacity)),
-            next_look: Time::NEVER,
-        }
+        Cancels { given_up: Vec::with_capacity(usize::from(capacity)), next_look: Time::NEVER }
     }
 
     /// When [`Core::end_given_up`] has something to do.
