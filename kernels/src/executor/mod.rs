@@ -15,7 +15,8 @@
 //!
 //! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
 //! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
-//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]).
+//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]). Long
+//! ones share the executor by account where several compete ([`shares`]).
 
 mod admission;
 mod advance;
@@ -26,6 +27,7 @@ mod held;
 mod long_buffers;
 mod payload;
 mod reply;
+mod shares;
 mod slot;
 mod step;
 mod strands;
@@ -42,6 +44,7 @@ use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
 use apart::Apart;
 pub use payload::PayloadError;
+use shares::Shares;
 use slot::{Op, Slot, State};
 use strands::STRAND_SLOTS;
 pub use strands::{STRANDS_MAX, StrandHeader, Strands};
@@ -169,6 +172,8 @@ pub struct Executor<K: KernelSet, M: Memory> {
     flushes_over: u64,
     /// What few ops need.
     apart: Apart<M::Pending>,
+    /// Long ops that stand aside; see [`shares`].
+    shares: Shares,
     /// Of the strands there.
     strand_kernels: Vec<Option<K>>,
     /// Where private copies are made; their contents mean nothing between steps.
@@ -195,6 +200,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             parked_deadline: Time::NEVER,
             flushes_over: 0,
             apart: Apart::new(count, &limits),
+            shares: Shares::none(),
             strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
@@ -214,10 +220,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.free.len() == self.slots.len() && !self.apart.strands.are_ready()
     }
 
-    /// How many ops and strands [`run`](Self::run) would advance now.
+    /// How many ops and strands [`run`](Self::run) would advance now, those that stand aside included.
     #[inline]
     pub fn ready(&self) -> usize {
-        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split())
+        let aside = self.shares.aside();
+        self.ready.len() + self.apart.strands.ready() + usize::from(self.can_split()) + aside
     }
 
     /// When [`run`](Self::run) has to be called though nothing else happens: the deadline of an op

@@ -2,5 +2,6 @@ mod limits;
 mod payload;
 mod places;
 mod plain;
+mod shares;
 mod slow_memory;
 mod strands;

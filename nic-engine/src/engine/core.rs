@@ -26,6 +26,7 @@ use super::polite::{self, Polite};
 use super::session::Session;
 use super::target::TargetTable;
 use super::target::cancel::Cancels;
+use super::target::shares::Sharing;
 use super::wheel::Wheel;
 use super::work::{Answered, Released};
 use crate::protection::Whole;
@@ -85,6 +86,8 @@ pub(super) struct Core<K: KernelSet> {
     /// The same for those that have sent something in this pass; empty between passes.
     pub(super) blocked_served: Vec<u16>,
     pub(super) target: TargetTable,
+    /// How its long ops share the engine's time.
+    pub(super) sharing: Sharing,
     /// Ops of others that were given up.
     pub(super) cancels: Cancels,
     /// In which turn an application of this engine last cancelled an op.

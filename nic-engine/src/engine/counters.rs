@@ -116,6 +116,10 @@ counters! {
     refused: Total "ops",
     /// Ops that had begun and ended badly at this target.
     failed: Total "ops",
+    /// What ops have cost at this target: fetches and words changed, and one for every 64 bytes fetched.
+    executor_cost: Total "units",
+    /// Turns after which long ops stood aside, for other long ones or for short ones.
+    set_aside: Total "turns",
     /// Requests that had expired when they arrived.
     expired_on_arrival: Total "ops",
     /// Requests that waited for a fence.

@@ -7,6 +7,7 @@ mod fences;
 mod grants;
 mod live;
 mod replies;
+pub(super) mod shares;
 
 use nic_kernels::{Invocation, KernelSet, Memory, SlotId};
 use nic_wire::frame::{self, REPLY_BYTES, RequestFrame};
