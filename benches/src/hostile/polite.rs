@@ -238,6 +238,10 @@ impl<'s> Path<'s> {
     }
 
     fn fly(&mut self, slot: usize, kind: Kind<'s>) {
+        if self.count == 0 {
+            // There was nothing to look for.
+            self.watch.look();
+        }
         self.account.submitted += 1;
         self.count += 1;
         // One that was there before will never be heard of: it is not completed.
