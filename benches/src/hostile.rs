@@ -157,6 +157,7 @@ fn counted(report: Report, verdict: &Verdict) -> Report {
     report
         .setup("ops_failed_as", serde_json::json!(verdict.failed_as))
         .setup("ops_lost_of", serde_json::json!(verdict.ops_lost_of))
+        .setup("polite_gap_ms", verdict.polite_gap_ms)
         .setup("kernel_ops_ended_as", serde_json::json!(verdict.misuser.ends))
         .results(counts.map(|(name, unit, count)| Figure::count(name, unit, count)))
 }

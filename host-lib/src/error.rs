@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use nic_kernels::BadArguments;
 use nic_wire::control::BadControl;
 use nic_wire::session::BadGeometry;
 use nic_wire::{Fate, Status};
@@ -91,12 +92,14 @@ pub enum NicError {
 pub enum OpError {
     /// It ended badly. It is safe to issue it again if the fate is [`Fate::NotExecuted`], or if it
     /// only reads.
-    #[error("{status} ({fate})")]
+    #[error("{status} ({fate}){}", because(*refusal))]
     Failed {
         /// Why.
         status: Status,
         /// What is known of its effect.
         fate: Fate,
+        /// What the kernel did not take, as far as a kernel of this crate says so here as well.
+        refusal: Option<BadArguments>,
     },
     /// The reply is not what the kernel of this number answers; the target runs something else.
     #[error("the reply makes no sense: initiator and target have different kernels of this number")]
@@ -167,7 +170,16 @@ impl std::fmt::Display for OpPart {
     }
 }
 
+fn because(refusal: Option<BadArguments>) -> String {
+    refusal.map_or_else(String::new, |refusal| format!(": {refusal}"))
+}
+
 impl OpError {
+    /// An op that ended so, and nothing more is known of it.
+    pub(crate) fn failed(status: Status, fate: Fate) -> Self {
+        OpError::Failed { status, fate, refusal: None }
+    }
+
     /// Whether the op certainly had no effect.
     pub fn is_not_executed(&self) -> bool {
         match self {

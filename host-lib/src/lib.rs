@@ -63,7 +63,7 @@ pub use nic_kernels::append::Appended;
 pub use nic_kernels::bucket_table::{BucketTable, Geometry, Identity};
 pub use nic_kernels::log;
 pub use nic_kernels::{
-    HOME_REGION, Pointer, chain_append, chain_read, consistent_read, indirect_read,
+    BadArguments, HOME_REGION, Pointer, chain_append, chain_read, consistent_read, indirect_read,
     partition_write, prism, scan, sketch_write, traverse, version_chain,
 };
 pub use nic_shm::{PageKind, Pages, RacyMem};

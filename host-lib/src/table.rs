@@ -144,7 +144,7 @@ impl RemoteTable {
                         let since = *torn_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= DEFAULT_DEADLINE {
                             let (status, fate) = (Status::Torn, Fate::NotExecuted);
-                            return Err(OpError::Failed { status, fate });
+                            return Err(OpError::failed(status, fate));
                         }
                         continue 'again;
                     }

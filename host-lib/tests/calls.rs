@@ -80,7 +80,7 @@ impl Scene {
 }
 
 fn failed(status: Status, fate: Fate) -> OpError {
-    OpError::Failed { status, fate }
+    OpError::Failed { status, fate, refusal: None }
 }
 
 #[test]

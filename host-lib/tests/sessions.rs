@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use nic_host::{
-    Access, Ask, Export, Facts, Fate, Judgement, KernelId, Nic, Op, OpError, OpPart, Operation,
-    Region, Reply, Session, Status, SubmitError,
+    Access, Ask, BadArguments, Export, Facts, Fate, Judgement, KernelId, Nic, Op, OpError, OpPart,
+    Operation, Region, Reply, Session, Status, SubmitError, chain_read,
 };
 
 const MIB: u64 = 1 << 20;
@@ -220,4 +220,55 @@ fn until_over(session: &Session) -> nic_host::Done {
         }
     }
     panic!("it goes on and on");
+}
+
+/// An op of any kernel, with arguments as they are, and as many bytes that stay here.
+struct Raw<'a>(KernelId, u16, &'a [u8], &'a [u8]);
+
+impl Operation for Raw<'_> {
+    type Output = Reply;
+
+    fn ask(&self) -> Ask<'_> {
+        Ask::new(self.0, self.1, self.2).note(self.3).payload(&[1; 24]).reply(64)
+    }
+
+    fn result(_: &Facts, reply: Reply) -> Result<Reply, OpError> {
+        Ok(reply)
+    }
+}
+
+/// What a target refuses is told with its reason, short arguments and those that lie in the arena.
+#[test]
+fn who_brings_bad_arguments_hears_which() {
+    let (nic, _region, export) = own(MIB);
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(&export.ticket()).unwrap();
+    let failed = |kernel, arguments: &[u8]| {
+        let op = Op::new(Raw(kernel, remote.remote(), arguments, b"a note"));
+        match session.run(op).unwrap_err() {
+            error @ OpError::Failed { status, fate: Fate::NotExecuted, refusal } => {
+                (status, refusal, error.to_string())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let walk = chain_read::Arguments::from_shortcut(0).hops_max(0).encode();
+    let (status, refusal, said) = failed(KernelId::CHAIN_READ, &walk);
+    assert_eq!(status, Status::BadArguments);
+    assert_eq!(refusal, Some(BadArguments::Value { field: "hops_max" }));
+    assert!(said.contains("`hops_max`"), "{said}");
+    let (status, refusal, _) = failed(KernelId::READ, &[0; 200]);
+    assert_eq!(status, Status::BadArguments);
+    assert_eq!(refusal, Some(BadArguments::Length { found: 200, expected: 16 }));
+    let too_many = [u32::MAX; 40].map(u32::to_le_bytes).concat();
+    let (status, refusal, said) = failed(KernelId::INDIRECT_READ, &too_many);
+    assert_eq!(refusal.map(BadArguments::status), Some(status), "{said}");
+    let (status, refusal, said) = failed(KernelId(0x9000), &[]);
+    let unknown = BadArguments::Unknown(KernelId(0x9000));
+    assert_eq!((status, refusal), (Status::UnknownKernel, Some(unknown)), "{said}");
+    // What is wrong with the memory is not said of the arguments.
+    let beyond = remote.read(2 * MIB..2 * MIB + 8);
+    let error = session.run(beyond).unwrap_err();
+    let (status, fate) = (Status::OutOfBounds, Fate::NotExecuted);
+    assert_eq!(error, OpError::Failed { status, fate, refusal: None });
 }

@@ -103,7 +103,9 @@ pub enum BadArguments {
         expected: usize,
     },
     /// A field has a value that it may not have.
-    #[error("the argument field `{field}` has a value that the kernel does not take")]
+    #[error(
+        "the argument field `{field}` has a value that the kernel does not take: see its `Arguments`"
+    )]
     Value {
         /// Which.
         field: &'static str,

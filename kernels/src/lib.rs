@@ -122,7 +122,7 @@ pub use memory::{
 };
 pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
-pub use set::{Builtin, Choice, KernelSet, Visit};
+pub use set::{Builtin, Choice, KernelSet, Visit, examine};
 pub use walk::Walk;
 
 #[doc(hidden)]

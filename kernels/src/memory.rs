@@ -129,6 +129,12 @@ pub struct View {
     pub(crate) epoch: u32,
 }
 
+impl View {
+    /// In place of one.
+    pub(crate) const NONE: View =
+        View { grant: Grant::new(0, 0, 0), number: 0, region: u16::MAX, epoch: 0 };
+}
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {

@@ -2,7 +2,7 @@
 
 use nic_wire::KernelId;
 
-use crate::kernel::Kernel;
+use crate::kernel::{BadArguments, Call, Kernel};
 
 /// A closed set of kernels. Made by [`kernel_set!`](crate::kernel_set), never by hand.
 ///
@@ -44,6 +44,37 @@ pub trait Visit {
 
     /// Does it.
     fn visit<K: Kernel>(self, kernel: &mut K) -> Self::Output;
+}
+
+/// Whether the kernel of that number would begin such a call: what a target with the same kernel says
+/// to it, found out without one.
+///
+/// ```
+/// use nic_kernels::{BadArguments, Builtin, Call, examine};
+/// use nic_wire::KernelId;
+///
+/// let call = Call { arguments: &[0; 3], home: 0, payload_length: 0, reply_capacity: 8 };
+/// let refusal = examine::<Builtin>(KernelId::READ, &call);
+/// assert_eq!(refusal, Err(BadArguments::Length { found: 3, expected: 16 }));
+/// ```
+///
+/// # Errors
+/// Why it would not.
+pub fn examine<S: KernelSet>(kernel: KernelId, call: &Call<'_>) -> Result<(), BadArguments> {
+    S::choose(kernel, Examine { call }).unwrap_or(Err(BadArguments::Unknown(kernel)))
+}
+
+/// See [`examine`].
+struct Examine<'a> {
+    call: &'a Call<'a>,
+}
+
+impl<S> Choice<S> for Examine<'_> {
+    type Output = Result<(), BadArguments>;
+
+    fn chosen<K: Kernel>(self, _: impl FnOnce(K) -> S) -> Result<(), BadArguments> {
+        K::begin(self.call).map(drop)
+    }
 }
 
 /// Whether no number occurs twice; evaluated at compile time by [`kernel_set!`](crate::kernel_set).

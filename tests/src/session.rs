@@ -178,7 +178,16 @@ impl AppSession {
         command.reply_offset = reply_offset.into();
         command.reply_capacity = ask.reply_capacity.into();
         command.budget_us = (ask.budget.as_us() as u32).into();
-        command.arguments[..ask.arguments.len()].copy_from_slice(&ask.arguments);
+        match command.arguments.get_mut(..ask.arguments.len()) {
+            Some(place) => place.copy_from_slice(&ask.arguments),
+            None => {
+                // They lie behind the payload.
+                let behind = (ask.payload.len() as u32).next_multiple_of(8);
+                assert!(behind + ask.arguments.len() as u32 <= half, "a larger arena");
+                self.arena.write((payload_offset + behind).into(), &ask.arguments).unwrap();
+                command.set_arguments_offset(payload_offset + behind);
+            }
+        }
         command
     }
 

@@ -249,7 +249,7 @@ fn a_free_buffer_is_handed_out_once() {
         let done = match race.session.run(race.remote.prism(&allocate, &[])) {
             Ok(done) => done,
             // The owner was faster again and again.
-            Err(OpError::Failed { status: Status::Busy, fate: Fate::NotExecuted }) => {
+            Err(OpError::Failed { status: Status::Busy, fate: Fate::NotExecuted, .. }) => {
                 none += 1;
                 continue;
             }

@@ -72,7 +72,7 @@ fn scene() -> Scene {
 /// How an op failed.
 fn failure<T: std::fmt::Debug>(result: Result<T, OpError>) -> (Status, Fate) {
     match result {
-        Err(OpError::Failed { status, fate }) => (status, fate),
+        Err(OpError::Failed { status, fate, .. }) => (status, fate),
         other => panic!("expected a failed op, found {other:?}"),
     }
 }

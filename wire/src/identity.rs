@@ -121,8 +121,9 @@ impl KernelId {
     pub const FETCH: KernelId = KernelId(16);
     /// Scan a range of fixed-size records with a predicate.
     pub const SCAN: KernelId = KernelId(17);
-    /// End a call of the same initiating engine, which this op names by its [`OpId`]; served by the op
-    /// layer. Toward its own engine an application names the op by its token.
+    /// End the op whose [`OpId`], stream and sequence the frame bears as its own: without arguments,
+    /// credit or reply, for that op gets one. Served by the op layer. Toward its own engine an
+    /// application names the op by its token.
     pub const CANCEL: KernelId = KernelId(32);
     /// The first number for kernels that users bring: all from here to 0xffff are theirs, and all
     /// below are this project's. Nobody hands them out: engines and initiators that are to work

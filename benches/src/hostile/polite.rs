@@ -31,6 +31,9 @@ const ADD_EVERY: u64 = 8;
 /// By when an op has to be over, and how much later it may seem so: others run meanwhile.
 const DEADLINE: Duration = Duration::from_secs(2);
 pub(super) const SLACK: Duration = Duration::from_secs(3);
+/// What of the time between two looks counts against an op. If this process was stopped for longer,
+/// or was busy with its other way, that is nobody's fault.
+const GAP_MAX: Duration = Duration::from_millis(100);
 /// How often it tries to look at its words in the end.
 const LOOKS: u32 = 10;
 /// How long its own engine goes on after a slice, so that the last acks leave.
@@ -56,6 +59,8 @@ pub(super) struct Account {
     pub(super) twice: u64,
     /// Bytes of replies that are not what stands in the garden.
     pub(super) wrong_bytes: u64,
+    /// The longest that it has not looked for ops that were out.
+    pub(super) gap_ms: u64,
 }
 
 impl Account {
@@ -76,6 +81,24 @@ enum Kind<'s> {
 struct Flight<'s> {
     kind: Kind<'s>,
     begun: Instant,
+    /// The time of [`Watch`] at which it has to be over.
+    until: Duration,
+}
+
+/// A clock that goes only as long as somebody looks.
+struct Watch {
+    time: Duration,
+    looked: Instant,
+}
+
+impl Watch {
+    /// Looks. How long nobody has.
+    fn look(&mut self) -> Duration {
+        let gap = self.looked.elapsed();
+        self.looked += gap;
+        self.time += gap.min(GAP_MAX);
+        gap
+    }
 }
 
 /// One way to the garden.
@@ -88,6 +111,7 @@ struct Path<'s> {
     /// By slot.
     out: Vec<Option<Flight<'s>>>,
     count: usize,
+    watch: Watch,
     random: Random,
     account: Account,
 }
@@ -108,6 +132,7 @@ pub(super) fn run(link: &Link, options: &Options) -> Result<()> {
             added: (0, 0),
             out: (0..WINDOW * 2).map(|_| None).collect(),
             count: 0,
+            watch: Watch { time: Duration::ZERO, looked: Instant::now() },
             random: Random::new(options.seed ^ place as u64),
             account: Account::default(),
         });
@@ -186,7 +211,7 @@ impl<'s> Path<'s> {
     fn one(&mut self, mut each: impl FnMut(Duration)) -> Result<()> {
         while self.count > 0 {
             if self.drain(&mut each)? == 0 {
-                self.session.wait(DEADLINE)?;
+                self.session.wait(GAP_MAX)?;
                 self.give_up_what_is_lost();
             }
         }
@@ -213,24 +238,32 @@ impl<'s> Path<'s> {
     }
 
     fn fly(&mut self, slot: usize, kind: Kind<'s>) {
+        if self.count == 0 {
+            // There was nothing to look for.
+            self.watch.look();
+        }
         self.account.submitted += 1;
         self.count += 1;
         // One that was there before will never be heard of: it is not completed.
-        self.out[slot] = Some(Flight { kind, begun: Instant::now() });
+        let until = self.watch.time + DEADLINE + SLACK;
+        self.out[slot] = Some(Flight { kind, begun: Instant::now(), until });
     }
 
     /// Takes the ops that are over; how many ended well.
     fn drain(&mut self, mut each: impl FnMut(Duration)) -> Result<u64> {
         let mut well = 0;
+        let gap = self.watch.look();
+        if self.count > 0 {
+            self.account.gap_ms = self.account.gap_ms.max(gap.as_millis() as u64);
+        }
         for done in self.session.poll()? {
             let Some(flight) = self.out[done.slot()].take() else {
                 self.account.twice += 1;
                 continue;
             };
             self.count -= 1;
-            let time = flight.begun.elapsed();
-            self.account.completed += u64::from(time <= DEADLINE + SLACK);
-            each(time);
+            self.account.completed += u64::from(self.watch.time <= flight.until);
+            each(flight.begun.elapsed());
             match self.land(flight.kind, done) {
                 Ok(()) => well += 1,
                 Err(error) => self.account.failed(error)?,
@@ -256,7 +289,7 @@ impl<'s> Path<'s> {
 
     fn give_up_what_is_lost(&mut self) {
         for flight in &mut self.out {
-            if flight.as_ref().is_some_and(|f| f.begun.elapsed() > DEADLINE + SLACK) {
+            if flight.as_ref().is_some_and(|f| self.watch.time > f.until) {
                 *flight = None;
                 self.count -= 1;
             }

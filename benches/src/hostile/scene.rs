@@ -70,6 +70,8 @@ pub(super) struct Verdict {
     pub(super) ops_lost: u64,
     pub(super) ops_lost_of: BTreeMap<&'static str, u64>,
     pub(super) ops: u64,
+    /// The longest that the polite application has not looked for its ops.
+    pub(super) polite_gap_ms: u64,
     /// Ops that ended badly, by status and fate.
     pub(super) failed_as: BTreeMap<String, u64>,
     pub(super) watched_bytes: u64,
@@ -238,6 +240,7 @@ impl Scene {
         let whose = ["polite session", "polite peer", "greedy session", "greedy peer"];
         for (account, whose) in accounts.into_iter().zip(whose) {
             verdict.ops += account.submitted;
+            verdict.polite_gap_ms = verdict.polite_gap_ms.max(account.gap_ms);
             for (how, count) in account.failed {
                 *verdict.failed_as.entry(how).or_default() += count;
             }

@@ -96,7 +96,7 @@ impl<W: Work> Lane for OpLane<'_, W> {
                     self.free.push(place);
                     break;
                 }
-                Err(SubmitError::Invalid(OpError::Failed { status, fate })) => {
+                Err(SubmitError::Invalid(OpError::Failed { status, fate, .. })) => {
                     self.free.push(place);
                     tally.failed(status, fate);
                     break;
@@ -121,7 +121,7 @@ impl<W: Work> Lane for OpLane<'_, W> {
             };
             match pending.take(done) {
                 Ok(output) => tally.judged(begun_ns, ended_ns, self.work.judge(place, output)),
-                Err(OpError::Failed { status, fate }) => {
+                Err(OpError::Failed { status, fate, .. }) => {
                     self.work.failed(place, fate);
                     tally.failed(status, fate);
                 }
@@ -144,7 +144,7 @@ impl<W: Work> Lane for OpLane<'_, W> {
                 // A target that does not answer a look would not answer the others either.
                 Err(error) => {
                     let (status, fate) = match error {
-                        OpError::Failed { status, fate } => (status, fate),
+                        OpError::Failed { status, fate, .. } => (status, fate),
                         _ => (Status::BadCommand, Fate::NotExecuted),
                     };
                     return tally.failed(status, fate);

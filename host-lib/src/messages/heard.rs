@@ -16,7 +16,7 @@ pub(super) fn heard(session: &Session, call: Token) -> Option<Heard> {
     let no_answer = (Status::ServiceFailed, Fate::Executed);
     Some(match session.take_over::<Call<'static>>(call)? {
         Ok(bytes) => verdict_of(&bytes).ok_or(no_answer),
-        Err(OpError::Failed { status, fate }) => Err((status, fate)),
+        Err(OpError::Failed { status, fate, .. }) => Err((status, fate)),
         Err(_) => Err((Status::BadCommand, Fate::NotExecuted)),
     })
 }

@@ -112,7 +112,7 @@ impl Session {
         let mut state = self.state.borrow_mut();
         if state.is_lost {
             let (status, fate) = (Status::EngineLost, Fate::NotExecuted);
-            return Err(OpError::Failed { status, fate });
+            return Err(OpError::failed(status, fate));
         }
         let token = state.submit(op, reported)?;
         if matches!(self.nic.backend, Backend::Process(_)) && state.publish() {
@@ -123,9 +123,9 @@ impl Session {
 
     /// Has the engine end an op that is out. It ends as [`Status::Cancelled`], with the fate that is
     /// known of it, unless it has ended in another way meanwhile; nothing of its reply is written any
-    /// more. Of a call that has left, the application that serves it is told, if its engine has not
-    /// too much to do: [`Session::is_awaited`]. Any other op goes on at its target, and keeps its
-    /// credit there until it ends or its deadline passes. False: the op is over already, or the
+    /// more. The target of one that has left is told and ends it there, so that its credit is free
+    /// again; an append that has its place in the log goes on. Of a call, the application that serves
+    /// it is told: [`Session::is_awaited`]. False: the op is over already, or the
     /// session is full (poll, then ask again); a cancel needs a place of its own.
     ///
     /// ```

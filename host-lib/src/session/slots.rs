@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::task::Waker;
 
+use nic_kernels::{BadArguments, Builtin, Call, examine};
 use nic_shm::{CompletedLease, Lease};
+use nic_wire::Status;
 use nic_wire::session::{ANSWER, Command, Completion};
 
 use crate::operation::{Facts, Judgement};
@@ -59,6 +61,31 @@ impl Slot {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// What its kernel did not take of the op that was here last, if the target said so and a kernel
+    /// of that number here says the same. Arguments that had no place in the command lie in the lease.
+    #[cold]
+    pub(super) fn refusal(
+        &self,
+        status: Status,
+        lease: Option<&CompletedLease>,
+    ) -> Option<BadArguments> {
+        let command = &self.command;
+        let length = usize::from(command.argument_length);
+        let start = self.note_length.next_multiple_of(8) as usize;
+        let arguments = match command.arguments() {
+            Some(arguments) => arguments,
+            None => lease?.bytes().get(start..start + length)?,
+        };
+        let call = Call {
+            arguments,
+            home: 0,
+            payload_length: command.payload_length.get(),
+            reply_capacity: command.reply_capacity.get(),
+        };
+        let refusal = examine::<Builtin>(command.kernel(), &call).err()?;
+        (refusal.status() == status).then_some(refusal)
     }
 
     /// Empties it, so that its token names nothing any more. Returns how far its op had got.
@@ -120,6 +147,11 @@ impl Slots {
     pub(super) fn get(&mut self, token: Token) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(token as u32 as usize)?;
         (slot.generation == (token >> 32) as u32).then_some(slot)
+    }
+
+    /// The slot that a token named, which was just vacated.
+    pub(super) fn last_of(&self, token: Token) -> &Slot {
+        &self.slots[token as u32 as usize]
     }
 
     /// Empties a slot; its token names nothing any more.

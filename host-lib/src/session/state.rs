@@ -396,7 +396,10 @@ impl State {
             (Status::Ok | Status::Continues, Some(lease)) => {
                 Some(O::result(&facts, Reply { lease, start, note_length, status, fate }))
             }
-            _ => Some(Err(OpError::Failed { status, fate })),
+            (_, lease) => {
+                let refusal = self.slots.last_of(token).refusal(status, lease.as_ref());
+                Some(Err(OpError::Failed { status, fate, refusal }))
+            }
         }
     }
 

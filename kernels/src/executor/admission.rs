@@ -155,10 +155,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 stopped
             }
+            // Wherever it walks or stands aside, it leaves there when its turn comes.
             State::Walking => {
-                found.vacate();
-                self.apart.facilities.walks.forget(slot.index);
-                self.free.push(slot.index);
+                self.apart.facilities.walks.stop(slot.index);
+                found.state = State::Cancelled;
                 stopped
             }
             State::Split => {

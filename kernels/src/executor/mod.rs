@@ -13,9 +13,10 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! An op may split into strands ([`strands`]), or walk ([`walks`]), both in the same rounds. Some kernels
+//! An op may split into strands ([`strands`]) or walk ([`walks`]), both in the same rounds. Some kernels
 //! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
-//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]).
+//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]). Long
+//! ones share the executor by account where several compete ([`shares`]).
 
 mod admission;
 mod advance;
@@ -26,6 +27,7 @@ mod held;
 mod long_buffers;
 mod payload;
 mod reply;
+mod shares;
 mod slot;
 mod step;
 mod strands;
@@ -43,6 +45,7 @@ use crate::set::KernelSet;
 pub use advance::{Answer, Ended};
 use apart::Apart;
 pub use payload::PayloadError;
+use shares::Shares;
 use slot::{Op, Slot, State};
 use strands::STRAND_SLOTS;
 pub use strands::{STRANDS_MAX, StrandHeader, Strands};
@@ -170,6 +173,8 @@ pub struct Executor<K: KernelSet, M: Memory> {
     flushes_over: u64,
     /// What few ops need.
     apart: Apart<M::Pending>,
+    /// Long ops that stand aside; see [`shares`].
+    shares: Shares,
     /// Of the strands there.
     strand_kernels: Vec<Option<K>>,
     /// Where private copies are made; their contents mean nothing between steps.
@@ -196,6 +201,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             parked_deadline: Time::NEVER,
             flushes_over: 0,
             apart: Apart::new(count, &limits),
+            shares: Shares::none(),
             strand_kernels,
             scratch: Box::new([0; FETCH_BYTES_MAX]),
             limits,
@@ -215,11 +221,12 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.free.len() == self.slots.len() && !self.apart.strands.are_ready()
     }
 
-    /// How many ops and strands [`run`](Self::run) would advance now.
+    /// How many ops and strands [`run`](Self::run) would advance now, those that stand aside included.
     #[inline]
     pub fn ready(&self) -> usize {
         self.ready.len()
-            + self.apart.facilities.walks.len()
+            + self.shares.aside()
+            + self.apart.facilities.walks.queue.len()
             + self.apart.strands.ready()
             + usize::from(self.can_split())
     }
@@ -236,6 +243,13 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     #[inline]
     pub fn waits(&self, slot: SlotId) -> bool {
         self.find(slot).is_some_and(|op| matches!(op.state, State::Awaiting | State::Looking(_)))
+    }
+
+    /// Whether an op goes to its [own end](crate::Kernel::must_end) whatever becomes of whoever waits
+    /// for it; for a stale name, no.
+    #[cold]
+    pub fn must_end(&mut self, slot: SlotId) -> bool {
+        self.find(slot).is_some() && advance::must_end(&mut self.slots[slot.index()].kernel)
     }
 
     /// The op, if the name is not stale.

@@ -9,6 +9,8 @@
 //! A walk changes nothing and decides nothing. The element before which it ends is fetched by its
 //! kernel like any other, and all that can be wrong with an access is found there.
 
+use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use nic_wire::{Status, Time};
@@ -36,8 +38,6 @@ struct Walker {
     key: u64,
     deadline: Time,
     view: View,
-    /// The op.
-    slot: u32,
     /// Elements passed by, and how many may be.
     hops: u32,
     hops_max: u32,
@@ -55,6 +55,22 @@ struct Walker {
 const _: () = assert!(size_of::<Walker>() == 64, "a step touches one cache line of the table");
 
 impl Walker {
+    /// In place of one.
+    const NONE: Walker = Walker {
+        address: 0,
+        key: 0,
+        deadline: Time::NEVER,
+        view: View::NONE,
+        hops: 0,
+        hops_max: 0,
+        places: [0, 0],
+        element_bytes: 0,
+        form: PointerForm::Tagged,
+        region: 0,
+        is_asked_for: false,
+        is_over: true,
+    };
+
     /// Looks at an element; whether it was passed by.
     #[inline(always)]
     fn step<M: Memory>(&mut self, memory: &M, now: Time) -> bool {
@@ -90,32 +106,34 @@ impl Walker {
     }
 }
 
-/// All walks under way.
+/// The walks, by the slots of their ops, and those under way.
 #[derive(Debug)]
 pub(super) struct Walks {
-    list: Vec<Walker>,
+    by_slot: Box<[Walker]>,
+    /// Those that are in the rounds, in order; each at most once.
+    pub(super) queue: Vec<u32>,
 }
 
 impl Walks {
-    /// For as many ops. Each is here once, and once more while a walk of it has ended in a round
-    /// and the next has begun.
-    pub(super) fn new(ops: usize) -> Self {
-        Walks { list: Vec::with_capacity(2 * ops) }
+    /// For so many slots. All memory is taken here.
+    pub(super) fn new(slots: usize) -> Self {
+        // A walk that has ended in a round may begin anew in the same one.
+        Walks { by_slot: vec![Walker::NONE; slots].into(), queue: Vec::with_capacity(2 * slots) }
     }
 
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.queue.is_empty()
     }
 
-    #[inline(always)]
-    pub(super) fn len(&self) -> usize {
-        self.list.len()
+    /// What the walk of a slot has cost so far.
+    pub(super) fn cost(&self, slot: u32) -> u64 {
+        self.by_slot[slot as usize].hops.into()
     }
 
-    /// An op walks no more.
-    pub(super) fn forget(&mut self, slot: u32) {
-        self.list.retain(|walker| walker.slot != slot);
+    /// The walk of a slot ends when its turn comes.
+    pub(super) fn stop(&mut self, slot: u32) {
+        self.by_slot[slot as usize].hops_max = 0;
     }
 }
 
@@ -132,7 +150,9 @@ impl<P: Copy> Op<P> {
             Some(view) if !self.is_strand() && self.payload.length == 0 => {
                 self.state = State::Walking;
                 let walker = self.walker(&walk, view, turn);
-                turn.facilities.walks.list.push(walker);
+                let walks = &mut turn.facilities.walks;
+                walks.by_slot[self.slot as usize] = walker;
+                walks.queue.push(self.slot);
                 After::Walk
             }
             _ => {
@@ -153,7 +173,6 @@ impl<P: Copy> Op<P> {
             key: walk.key,
             deadline: self.deadline,
             view,
-            slot: self.slot,
             hops: 0,
             hops_max: walk.hops_max.min(steps).min(fitting),
             places: walk.places,
@@ -173,21 +192,23 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
     pub(super) fn advance_walks(&mut self, memory: &mut M, budget: Budget) -> bool {
         let Facilities { now, walks, .. } = &mut self.apart.facilities;
         let most = budget.cost.saturating_sub(self.cost).max(1 + budget.cost / 4);
-        let turns = walks.list.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        let turns = walks.queue.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         self.cost += turns as u64;
         let (mut shortest, mut are_over) = (u32::MAX, false);
-        for row in walks.list[..turns].chunks_mut(ROW) {
-            for walker in row.iter_mut() {
+        let Walks { by_slot, queue } = walks;
+        for row in queue[..turns].chunks(ROW) {
+            for slot in row {
+                let walker = &mut by_slot[*slot as usize];
                 walker.is_over = !walker.step(memory, *now);
                 are_over |= walker.is_over;
                 shortest = shortest.min(walker.hops);
             }
-            for walker in row {
-                walker.prefetch(memory);
+            for slot in row {
+                by_slot[*slot as usize].prefetch(memory);
             }
         }
         // Those that have not had their turn are the first in the next round.
-        walks.list.rotate_left(turns);
+        queue.rotate_left(turns);
         let mut are_long = shortest > budget.rounds;
         if are_over {
             are_long &= self.end_walks(memory, budget);
@@ -195,38 +216,42 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         are_long
     }
 
-    /// Takes the walks that are over from the table. Returns whether all of their ops have taken
+    /// Takes the walks that are over from the rounds. Returns whether all of their ops have taken
     /// more steps than there are rounds.
     fn end_walks(&mut self, memory: &mut M, budget: Budget) -> bool {
-        let (mut next, mut kept, mut are_long) = (0, 0, true);
+        let (mut kept, mut are_long) = (0, true);
         // Walks that begin meanwhile stand behind.
-        let count = self.apart.facilities.walks.len();
-        while next < count {
-            let list = &mut self.apart.facilities.walks.list;
-            if list[next].is_over {
-                let walk = list[next];
-                are_long &= self.walked(&walk, memory) > budget.rounds;
+        let count = self.apart.facilities.walks.queue.len();
+        for next in 0..count {
+            let Walks { by_slot, queue } = &mut self.apart.facilities.walks;
+            let slot = queue[next];
+            let walk = by_slot[slot as usize];
+            if walk.is_over {
+                are_long &= self.walked(slot, &walk, memory) > budget.rounds;
             } else {
-                list.swap(kept, next);
+                queue[kept] = slot;
                 kept += 1;
             }
-            next += 1;
         }
-        self.apart.facilities.walks.list.drain(kept..count);
+        self.apart.facilities.walks.queue.drain(kept..count);
         are_long
     }
 
     /// A walk is over: its kernel goes on. Returns how many steps its op has taken.
-    fn walked(&mut self, walk: &Walker, memory: &mut M) -> u32 {
+    fn walked(&mut self, index: u32, walk: &Walker, memory: &mut M) -> u32 {
         let Executor { slots, apart, limits, cost, ready, scratch, .. } = self;
-        let Slot { op, kernel } = &mut slots[walk.slot as usize];
+        let Slot { op, kernel } = &mut slots[index as usize];
+        if matches!(op.state, State::Cancelled) {
+            ready.push(index);
+            return op.steps;
+        }
         let (hops, at) = (walk.hops, Pointer { region: walk.region, address: walk.address });
         op.steps += hops;
         op.bytes += u64::from(hops) * u64::from(walk.element_bytes);
         let steps = op.steps;
         if apart.facilities.now >= op.deadline && !must_end(kernel) {
             op.finish(Status::Expired, false);
-            ready.push(walk.slot);
+            ready.push(index);
             return steps;
         }
         let Some(kernel) = kernel.as_mut() else { return steps };
@@ -243,10 +268,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let turn = Turn { memory, facilities: &mut apart.facilities, limits, cost };
         let event = Event::Walked { at, hops, element };
         match kernel.visit(Happened { op, event, turn }) {
-            After::Park => self.park(walk.slot),
-            After::Split => self.await_strands(walk.slot),
+            After::Park => self.park(index),
+            After::Split => self.await_strands(index),
             After::Walk => {}
-            _ => ready.push(walk.slot),
+            _ => ready.push(index),
         }
         steps
     }

@@ -12,7 +12,7 @@ use nic_wire::{Rkey, Status};
 use super::core::{Client, Core, Parked};
 use super::links::LinkState;
 use super::remotes::Remote;
-use super::session::Session;
+use super::session::{Session, SessionError};
 use super::work::{Answer, Answered, Bells, ClientId, Refusal, Released, SessionParts, Work};
 
 impl From<ControlError> for Refusal {
@@ -21,21 +21,44 @@ impl From<ControlError> for Refusal {
     }
 }
 
+/// Work that is not done, and what came with it: the engine unmaps and closes nothing.
+struct Refused {
+    refusal: Refusal,
+    returned: Vec<Released>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Refused { refusal, returned: Vec::new() }
+    }
+}
+
 impl<K: KernelSet> Core<K> {
     /// Begins a piece of work; its answer comes now or later.
     pub(super) fn control(&mut self, id: u64, work: Work) {
+        let answer = self.carry_out(id, work);
+        match answer {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.answers.push_back(Answered::new(id, answer)),
+            Err(Refused { refusal, returned }) => {
+                self.answers.push_back(Answered { id, answer: Answer::Refused(refusal), returned });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, id: u64, work: Work) -> Result<Option<Answer>, Refused> {
         let answer = match work {
             Work::AddClient => self.add_client().map(Some),
             Work::RemoveClient { client } => self.remove_client(client),
             Work::OpenSession { client, memory, geometry, bells } => {
-                self.open_session(client, &memory, geometry, bells).map(Some)
+                return self.open_session(client, memory, geometry, bells).map(Some);
             }
             Work::CloseSession { client, session } => self.close_session(client, session).map(Some),
             Work::Register { client, memory, base } => {
-                self.register(client, memory, base).map(Some)
+                return self.register(client, memory, base, None).map(Some);
             }
             Work::RegisterBacked { client, memory, base, backing } => {
-                self.register_backed(client, memory, base, backing).map(Some)
+                return self.register(client, memory, base, Some(backing)).map(Some);
             }
             Work::Deregister { client, region } => self.deregister(client, region).map(Some),
             Work::Export { client, region, access, follow, secret } => self
@@ -68,15 +91,7 @@ impl<K: KernelSet> Core<K> {
                 Ok(Some(Answer::Seen(live)))
             }
         };
-        match answer {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.answers.push_back(Answered { id, answer }),
-            Err(refusal) => self.refuse_work(id, refusal),
-        }
-    }
-
-    fn refuse_work(&mut self, id: u64, refusal: Refusal) {
-        self.answers.push_back(Answered { id, answer: Answer::Refused(refusal) });
+        Ok(answer?)
     }
 
     fn add_client(&mut self) -> Result<Answer, Refusal> {
@@ -130,21 +145,36 @@ impl<K: KernelSet> Core<K> {
     fn open_session(
         &mut self,
         client: ClientId,
-        memory: &RacyMem,
+        memory: RacyMem,
         geometry: Geometry,
         bells: Option<Bells>,
-    ) -> Result<Answer, Refusal> {
-        self.client(client)?;
-        let vacant = self.sessions.iter().position(Option::is_none);
-        let slot = vacant.ok_or_else(|| {
-            let limit = self.sessions.len();
-            Refusal::new(Status::Busy, format!("{limit} sessions are open, the most that this engine takes; close some or raise engine.sessions"))
-        })?;
-        let session = Session::format(client.0, memory, geometry, bells)
-            .map_err(|error| Refusal::new(Status::BadCommand, error.to_string()))?;
-        self.sessions[slot] = Some(Box::new(session));
+    ) -> Result<Answer, Refused> {
+        let opened = self.session_place(client).and_then(|slot| {
+            let session = Session::format(client.0, &memory, geometry);
+            let refused = |error: SessionError| Refusal::new(Status::BadCommand, error.to_string());
+            Ok((slot, session.map_err(refused)?))
+        });
+        let (slot, session) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                let bells = bells.map(Released::Bells);
+                let returned = bells.into_iter().chain([Released::Memory(memory)]).collect();
+                return Err(Refused { refusal, returned });
+            }
+        };
+        self.sessions[slot] = Some(Box::new(session.with_bells(bells)));
         self.open_sessions.push(slot as u16);
         Ok(Answer::Session(slot as u32))
+    }
+
+    /// Where a new session can be.
+    fn session_place(&mut self, client: ClientId) -> Result<usize, Refusal> {
+        self.client(client)?;
+        let vacant = self.sessions.iter().position(Option::is_none);
+        vacant.ok_or_else(|| {
+            let limit = self.sessions.len();
+            Refusal::new(Status::Busy, format!("{limit} sessions are open, the most that this engine takes; close some or raise engine.sessions"))
+        })
     }
 
     fn close_session(&mut self, client: ClientId, session: u32) -> Result<Answer, Refusal> {
@@ -166,22 +196,27 @@ impl<K: KernelSet> Core<K> {
         client: ClientId,
         memory: RacyMem,
         base: u64,
-    ) -> Result<Answer, Refusal> {
-        let domain = self.domain(client)?;
-        Ok(Answer::Region(self.memory.register(domain, memory, base)?))
-    }
-
-    fn register_backed(
-        &mut self,
-        client: ClientId,
-        memory: RacyMem,
-        base: u64,
-        backing: Box<dyn Backing>,
-    ) -> Result<Answer, Refusal> {
-        let domain = self.domain(client)?;
-        let region = self.memory.register(domain, memory, base)?;
-        self.memory.back(domain, region, backing)?;
-        Ok(Answer::Region(region))
+        backing: Option<Box<dyn Backing>>,
+    ) -> Result<Answer, Refused> {
+        // Another handle, so that refusing it unmaps nothing here.
+        let handle = memory.clone();
+        let registered = self.domain(client).and_then(|domain| {
+            let region = self.memory.register(domain, memory, base)?;
+            Ok((domain, region))
+        });
+        match (registered, backing) {
+            (Ok((_, region)), None) => Ok(Answer::Region(region)),
+            (Ok((domain, region)), Some(backing)) => {
+                // It was registered just now.
+                self.memory.back(domain, region, backing).map_err(Refusal::from)?;
+                Ok(Answer::Region(region))
+            }
+            (Err(refusal), backing) => {
+                let backing = backing.map(Released::Backing);
+                let returned = backing.into_iter().chain([Released::Memory(handle)]).collect();
+                Err(Refused { refusal, returned })
+            }
+        }
     }
 
     fn deregister(&mut self, client: ClientId, region: u8) -> Result<Answer, Refusal> {
@@ -339,7 +374,7 @@ impl<K: KernelSet> Core<K> {
                             Answer::Refused(Refusal::new(status, format!("{asked}: {reason}")))
                         }
                     };
-                    self.answers.push_back(Answered { id, answer });
+                    self.answers.push_back(Answered::new(id, answer));
                     self.parked.swap_remove(index);
                 }
                 _ => index += 1,
@@ -353,7 +388,8 @@ impl<K: KernelSet> Core<K> {
         while index < self.parked.len() {
             match self.parked[index] {
                 Parked::Connect { id, session, .. } if session == closing => {
-                    self.refuse_work(id, Refusal::new(Status::Cancelled, "the session was closed"));
+                    let refusal = Refusal::new(Status::Cancelled, "the session was closed");
+                    self.answers.push_back(Answered::new(id, Answer::Refused(refusal)));
                     self.parked.swap_remove(index);
                 }
                 _ => index += 1,
@@ -370,7 +406,7 @@ impl<K: KernelSet> Core<K> {
                     if self.memory.holds(*export, *generation) == 0 =>
                 {
                     let answer = Answer::Released(std::mem::take(released));
-                    self.answers.push_back(Answered { id: *id, answer });
+                    self.answers.push_back(Answered::new(*id, answer));
                     self.parked.swap_remove(index);
                 }
                 _ => index += 1,

@@ -13,7 +13,7 @@ use nic_transport::{Endpoint, FlowEvent, FlowHandle, FrameId, Handled, Reclaim, 
 use nic_wire::frame::{self, Frame, RequestFlags};
 use nic_wire::packet::{Packet, PacketKind};
 use nic_wire::session::COMMAND_ARGUMENT_BYTES_MAX;
-use nic_wire::{Span, Status, Time};
+use nic_wire::{KernelId, Span, Status, Time};
 
 use super::config::EngineConfig;
 use super::counters::Counters;
@@ -25,6 +25,8 @@ use super::ops::OpTable;
 use super::polite::{self, Polite};
 use super::session::Session;
 use super::target::TargetTable;
+use super::target::cancel::Cancels;
+use super::target::shares::Sharing;
 use super::wheel::Wheel;
 use super::work::{Answered, Released};
 use crate::protection::Whole;
@@ -84,8 +86,10 @@ pub(super) struct Core<K: KernelSet> {
     /// The same for those that have sent something in this pass; empty between passes.
     pub(super) blocked_served: Vec<u16>,
     pub(super) target: TargetTable,
-    /// In which turn calls were last cancelled by their callers, and how many were.
-    pub(super) cancels: (Time, u32),
+    /// How its long ops share the engine's time.
+    pub(super) sharing: Sharing,
+    /// Ops of others that were given up.
+    pub(super) cancels: Cancels,
     /// In which turn an application of this engine last cancelled an op.
     pub(super) cancelled_at: Time,
     pub(super) holds: Holds,
@@ -250,6 +254,7 @@ impl<K: KernelSet> Core<K> {
         let mut fences = 0;
         for frame in frame::Frames::new(body).flatten() {
             if let Frame::Request(request, _, chunk) = frame
+                && request.kernel != KernelId::CANCEL
                 && !self.target.has_started(link, &request, chunk)
             {
                 requests += 1;
@@ -352,6 +357,7 @@ impl<K: KernelSet> Core<K> {
             self.fail_ops_of_link(slot, status);
             self.orphan_requests_of_link(slot);
             self.holds.drop_link(slot);
+            self.drop_cancels_of_link(slot);
             self.links[usize::from(slot)].state = LinkState::Vacant;
             self.settle_connects(slot, Some((status, reason)));
         }
@@ -418,6 +424,7 @@ impl<K: KernelSet> Core<K> {
             || self.target.has_ended_orphans()
             || self.deadlines.is_due(now)
             || self.target.is_call_due(now)
+            || self.cancels.due() <= now
             || self.next_ask <= now
             || !self.parked.is_empty()
             || self.is_draining()
@@ -432,6 +439,7 @@ impl<K: KernelSet> Core<K> {
         let ask = if is_waited_for { self.next_ask } else { Time::NEVER };
         let payloads = self.executor.next_deadline();
         let own = self.deadlines.earliest().min(self.target.earliest_call());
+        let own = own.min(self.cancels.due());
         flows.min(ask).min(payloads).min(own).min(self.drain_timeout()).min(self.limits_end())
     }
 

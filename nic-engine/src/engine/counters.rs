@@ -96,6 +96,8 @@ counters! {
     expired: Total "ops",
     /// Ops of local sessions that their applications cancelled.
     cancelled: Total "ops",
+    /// Targets told of ops that were given up while they were out: cancelled, or of a closed session.
+    cancels_sent: Total "ops",
     /// Ops of local sessions that failed because their flow ended.
     lost: Total "ops",
     /// Request frames sent (op frames; an op whose payload needs several packets sends several).
@@ -114,6 +116,10 @@ counters! {
     refused: Total "ops",
     /// Ops that had begun and ended badly at this target.
     failed: Total "ops",
+    /// What ops have cost at this target: fetches and words changed, and one for every 64 bytes fetched.
+    executor_cost: Total "units",
+    /// Turns after which long ops stood aside, for other long ones or for short ones.
+    set_aside: Total "turns",
     /// Requests that had expired when they arrived.
     expired_on_arrival: Total "ops",
     /// Requests that waited for a fence.
@@ -128,6 +134,10 @@ counters! {
     calls_cancelled: Total "calls",
     /// Words of that for which a serving session's ring had no room.
     notices_dropped: Total "notices",
+    /// Other ops in hand that their initiators gave up.
+    ops_cancelled: Total "ops",
+    /// Word of given-up ops for which there was no room: those end by their deadlines.
+    cancels_dropped: Total "ops",
     /// Frames that could not be understood in packets that were whole.
     malformed_frames: Total "frames",
     /// Packets left unacknowledged for want of room; they come again.

@@ -71,7 +71,7 @@ impl<K: KernelSet> Core<K> {
             }
             Stage::Telling if self.now >= drain.until || !self.endpoint.wants_control() => {
                 let answer = Answer::Released(Vec::new());
-                self.answers.push_back(Answered { id: drain.id, answer });
+                self.answers.push_back(Answered::new(drain.id, answer));
                 (Stage::Over, drain.until)
             }
             unchanged => (unchanged, drain.until),
@@ -82,7 +82,7 @@ impl<K: KernelSet> Core<K> {
     /// Whether no op is under way, in either direction, and every reply has arrived.
     fn is_finished(&self) -> bool {
         // Of an abandoned op the application has heard already.
-        self.ops.any(|op| op.state != OpState::Abandoned).is_none()
+        self.ops.next(0, |op| op.state != OpState::Abandoned).is_none()
             && self.target.live() == 0
             && self.holds.len() == 0
             && self.endpoint.iter().all(|(_, flow)| {

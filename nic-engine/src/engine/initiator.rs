@@ -171,6 +171,9 @@ impl<K: KernelSet> Core<K> {
         if self.links[usize::from(link)].state != LinkState::Open {
             return Ok(());
         }
+        if self.links[usize::from(link)].given_up.first().is_some() {
+            self.send_cancels(link, port)?;
+        }
         self.links[usize::from(link)].lanes.begin_pass();
         loop {
             let lanes = &mut self.links[usize::from(link)].lanes;
@@ -319,7 +322,10 @@ impl<K: KernelSet> Core<K> {
             }
             link.came_back(op);
         }
-        link.lanes.dequeue(&mut self.ops, session, slot);
+        match state {
+            OpState::Abandoned => self.ops.dequeue(&mut link.given_up, slot),
+            _ => link.lanes.dequeue(&mut self.ops, session, slot),
+        }
         if !link.lanes.is_empty() {
             self.touch_link(link_slot);
         }
@@ -389,7 +395,9 @@ impl<K: KernelSet> Core<K> {
 
     /// A flow has ended: so have its ops.
     pub(super) fn fail_ops_of_link(&mut self, link: u16, status: Status) {
-        while let Some(slot) = self.ops.any(|op| op.link == link) {
+        let mut from = 0;
+        while let Some(slot) = self.ops.next(from, |op| op.link == link) {
+            from = slot + 1;
             let fate = self.ops.get(slot).fate_unanswered();
             // An abandoned op was counted when it expired.
             self.counters.lost += u64::from(self.ops.get(slot).state != OpState::Abandoned);
@@ -400,12 +408,10 @@ impl<K: KernelSet> Core<K> {
     /// A session closes: its ops end without a completion.
     pub(super) fn drop_ops_of_session(&mut self, session: u16) {
         let of_session = |op: &Op| op.session == session && op.state != OpState::Abandoned;
-        while let Some(slot) = self.ops.any(of_session) {
-            let cancelled = Ending::failure(Status::Cancelled, Fate::Unknown);
-            match self.ops.get(slot).state {
-                OpState::Waiting => self.end(slot, cancelled),
-                _ => self.abandon(slot, cancelled),
-            }
+        let mut from = 0;
+        while let Some(slot) = self.ops.next(from, of_session) {
+            from = slot + 1;
+            self.give_up(slot, Ending::failure(Status::Cancelled, Fate::Unknown));
         }
         for link in &mut self.links {
             link.release_streams(session);
@@ -419,6 +425,6 @@ fn request_flags(command: &Command) -> RequestFlags {
 }
 
 /// What is left until a deadline, in microseconds, at least one.
-fn budget_us(deadline: Time, now: Time) -> u32 {
+pub(super) fn budget_us(deadline: Time, now: Time) -> u32 {
     u32::try_from(deadline.since(now).as_us()).unwrap_or(u32::MAX).max(1)
 }

@@ -13,7 +13,7 @@ use nic_wire::{Status, Time};
 
 use super::initiator::OP_BYTES_MAX;
 use super::lanes::Lanes;
-use super::ops::Op;
+use super::ops::{Op, OpQueue};
 use super::streams::{Progress, Streams};
 
 /// What needs several packets does not begin in the rest of one that has less than this left, in
@@ -75,6 +75,8 @@ pub(super) struct Link {
     pub(super) credits: (u16, u32),
     /// Initiator: ops with something still to be put into packets.
     pub(super) lanes: Lanes,
+    /// Initiator: ops that were given up while they were out, and of which the target has to be told.
+    pub(super) given_up: OpQueue,
     /// Initiator: the streams in use, and which was used last.
     issued: Vec<IssuedStream>,
     last_issued: u16,
@@ -90,6 +92,8 @@ pub(super) struct Link {
     pub(super) held: u32,
     /// Target: how many others have not been answered.
     pub(super) in_hand: u32,
+    /// Target: how many ops it is yet to be found out about that their initiator gave up.
+    pub(super) cancels: u32,
     /// Target: what the initiator was granted last, if it was anything but what it began with.
     pub(super) granted: (u16, u16),
     /// Target: until when it is not polite, however little it asks for.
@@ -147,6 +151,7 @@ impl Link {
             charged: 0,
             credits: (0, 0),
             lanes: Lanes::new(sessions),
+            given_up: OpQueue::EMPTY,
             issued: Vec::new(),
             last_issued: 0,
             streams: Streams::new(),
@@ -155,6 +160,7 @@ impl Link {
             long_is_due: false,
             held: 0,
             in_hand: 0,
+            cancels: 0,
             granted: (0, 0),
             crowded_until: Time::ZERO,
             since: Time::ZERO,
@@ -182,6 +188,7 @@ impl Link {
         self.long_is_due = false;
         self.held = 0;
         self.in_hand = 0;
+        self.cancels = 0;
         self.crowded_until = Time::ZERO;
         self.granted = (0, 0);
         self.asks = false;

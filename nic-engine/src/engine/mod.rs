@@ -59,6 +59,8 @@ use self::links::Link;
 use self::ops::OpTable;
 use self::polite::Polite;
 use self::target::TargetTable;
+use self::target::cancel::Cancels;
+use self::target::shares::{Sharing, accounts};
 use self::wheel::Wheel;
 use crate::protection::{Crc32, Whole};
 
@@ -118,12 +120,14 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
         let tables =
             Tables { domains: config.clients, regions: config.regions, exports: config.exports };
         let (ops_in, holds) = (config.requests(), config.holds.max(TABLE_MIN));
+        let mut executor = Executor::new(u32::from(ops_in), Limits::default());
+        executor.share_among(accounts(config.flows));
         let core = Core {
             address: port.local_address(),
             endpoint,
             acknowledged: Acknowledged::new(capabilities_frames),
             protection,
-            executor: Executor::new(u32::from(ops_in), Limits::default()),
+            executor,
             memory: MappedMemory::new(tables),
             clients: (0..config.clients).map(|_| None).collect(),
             sessions: (0..config.sessions).map(|_| None).collect(),
@@ -139,7 +143,8 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked: Vec::with_capacity(usize::from(config.flows)),
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
-            cancels: (now, 0),
+            sharing: Sharing::new(),
+            cancels: Cancels::new(ops_in),
             cancelled_at: nic_wire::Time::NEVER,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),

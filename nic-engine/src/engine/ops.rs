@@ -229,9 +229,11 @@ impl OpTable {
         self.ops.iter().zip(&self.unsent).filter(|(op, _)| op.live)
     }
 
-    /// Some live op that `wanted` is true of: for the rare ends of sessions and flows.
-    pub(super) fn any(&self, wanted: impl Fn(&Op) -> bool) -> Option<u16> {
-        self.ops.iter().position(|op| op.live && wanted(op)).map(|slot| slot as u16)
+    /// The first live op from a slot on that `wanted` is true of: for the rare ends of sessions and
+    /// flows.
+    pub(super) fn next(&self, from: u16, wanted: impl Fn(&Op) -> bool) -> Option<u16> {
+        let rest = self.ops.get(usize::from(from)..)?;
+        rest.iter().position(|op| op.live && wanted(op)).map(|place| from + place as u16)
     }
 
     /// Appends an op to a queue.

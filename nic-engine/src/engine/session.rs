@@ -78,7 +78,6 @@ impl Session {
         client: u16,
         memory: &RacyMem,
         geometry: Geometry,
-        bells: Option<Bells>,
     ) -> Result<Self, SessionError> {
         let places = geometry.places()?;
         let ring = |at: u64, entries: u32, entry: usize| -> Result<_, SessionError> {
@@ -110,7 +109,7 @@ impl Session {
             receive_buffer_bytes: geometry.receive_buffer_bytes,
             free_buffers: (0..buffers).rev().collect(),
             lent: vec![false; buffers as usize],
-            bells,
+            bells: None,
             remotes: Remotes::new(),
             standing_by: None,
             out: 0,
@@ -122,6 +121,11 @@ impl Session {
             dirty: false,
             violated: false,
         })
+    }
+
+    /// With bells, by which it and its application wake each other.
+    pub(super) fn with_bells(self, bells: Option<Bells>) -> Self {
+        Session { bells, ..self }
     }
 
     /// What is told of it to who asks.

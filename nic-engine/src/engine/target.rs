@@ -1,12 +1,13 @@
 //! Ops of other hosts: from the request's arrival until the last byte of the reply is in a packet.
 
 mod calls;
-mod cancel;
+pub(super) mod cancel;
 mod execute;
 mod fences;
 mod grants;
 mod live;
 mod replies;
+pub(super) mod shares;
 
 use nic_kernels::{Invocation, KernelSet, Memory, SlotId};
 use nic_wire::frame::{self, REPLY_BYTES, RequestFrame};
@@ -245,6 +246,9 @@ impl<K: KernelSet> Core<K> {
     /// A request, or a part of one, has arrived on a flow.
     #[inline(always)]
     pub(super) fn request(&mut self, link: u16, age_us: u32, frame: RequestFrame<'_>) {
+        if frame.kernel() == KernelId::CANCEL {
+            return self.note_cancel(link, frame);
+        }
         if frame.is_part() && self.is_of_known_op(link, frame) {
             return;
         }
@@ -290,9 +294,6 @@ impl<K: KernelSet> Core<K> {
         let deadline = self.now + left;
         if frame.kernel() == KernelId::CALL {
             return self.deliver(index, frame, deadline);
-        }
-        if frame.kernel() == KernelId::CANCEL {
-            return self.cancel_call(index, frame);
         }
         let grant = match self.memory.admit(frame.rkey()) {
             Ok(grant) => grant,

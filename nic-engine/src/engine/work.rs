@@ -187,6 +187,8 @@ pub enum Released {
     Backing(Box<dyn Backing>),
     /// A session.
     Session(SessionParts),
+    /// The bells of a session that was not opened.
+    Bells(Bells),
 }
 
 /// A closed session; dropping it unmaps its memory.
@@ -222,4 +224,13 @@ pub struct Answered {
     pub id: u64,
     /// What became of it.
     pub answer: Answer,
+    /// What came with work that was refused, the asker's to drop as well.
+    pub returned: Vec<Released>,
+}
+
+impl Answered {
+    /// An answer with which nothing comes back.
+    pub fn new(id: u64, answer: Answer) -> Self {
+        Answered { id, answer, returned: Vec::new() }
+    }
 }

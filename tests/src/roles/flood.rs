@@ -219,7 +219,7 @@ fn batch<O: Operation>(
                         return Err(Fault::WrongResult);
                     }
                 }
-                Err(OpError::Failed { status, fate }) => {
+                Err(OpError::Failed { status, fate, .. }) => {
                     return Err(Fault::Failed(status.code(), fate.code()));
                 }
                 Err(_) => return Err(Fault::WrongResult),

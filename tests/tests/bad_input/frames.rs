@@ -290,3 +290,39 @@ fn the_flow_ends_in_the_middle() {
     scene.world.revoke(scene.target, scene.owner, rkey);
     assert!(scene.world.now().since(revoked_at) < Span::from_ms(5), "nothing holds the region");
 }
+
+/// CANCELs of ops that never come: a bounded number is remembered. An op that its CANCEL has overtaken
+/// ends when it comes.
+#[test]
+fn cancels_of_what_never_comes() {
+    let mut molested = molested(87);
+    let rkey = molested.scene.rkey;
+    let cancel = |sequence| {
+        let request =
+            Request { kernel: KernelId::CANCEL, budget_us: 60_000_000, ..good(rkey, sequence) };
+        request_frame(&request, &[], &[])
+    };
+    let (counted, replies) = molested.send(&cancel(5));
+    assert_eq!((counted.ops_cancelled, replies), (0, 0), "it gets no reply");
+    let half = Request { kernel: KernelId::WRITE, payload_length: 16, ..good(rkey, 5) };
+    let at = write::Arguments::home(32 << 10).encode();
+    molested.send(&request_frame(&half, &at, &[0; 8]));
+    let Molested { scene, rogue } = &mut molested;
+    // It is looked for now and then.
+    rogue.turns(&mut scene.world, Span::from_ms(2));
+    let counted = scene.world.counters(scene.target).ops_cancelled;
+    assert_eq!((counted, rogue.replies.len()), (1, 1));
+    let (reply, _) = &molested.rogue.replies[0];
+    assert_eq!((reply.op, reply.status), (half.op, Status::Cancelled));
+
+    let mut dropped = 0;
+    for packet in 0..40 {
+        let body: Vec<u8> = (0..20).flat_map(|place| cancel(100 + packet * 20 + place)).collect();
+        dropped += molested.send(&body).0.cancels_dropped;
+    }
+    // As many as a flow may have ops.
+    assert_eq!(dropped, 800 - 256);
+    let (counted, replies) = molested.send(&read_frame(rkey, 0));
+    assert_eq!((counted.executed, replies), (1, 1));
+    molested.scene.nobody_noticed();
+}

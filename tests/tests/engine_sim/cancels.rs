@@ -1,8 +1,10 @@
 //! Ops that are cancelled: they end at once and for good, and who serves a call hears of it.
 
-use nic_engine::engine::Work;
+use nic_engine::engine::{EngineConfig, Work};
+use nic_kernels::fetch;
+use nic_kernels::log::Log;
 use nic_ports::Chance;
-use nic_tests::{AppSession, Ask, Done, World};
+use nic_tests::{AppSession, Ask, Done, World, small_engine};
 use nic_wire::session::{Geometry, ReceiveFlags};
 use nic_wire::{Fate, KernelId, Span, Status};
 
@@ -106,7 +108,30 @@ fn ops_that_are_out_end_and_what_comes_late_touches_nothing() {
     assert!(before != [7; 512]);
     assert!(pair.session.poll().is_empty(), "nothing ends twice");
     assert_eq!(pair.world.counters(pair.initiator).ops_out, 0);
-    assert_eq!(pair.world.run(&mut pair.session, &Ask::fetch_add(pair.remote, 1024, 0)).word(), 1);
+    assert_eq!(pair.word(1024), 0, "the target heard of it in time");
+}
+
+/// A reply is on its way when its op is cancelled.
+#[test]
+fn what_was_answered_before_its_op_was_cancelled_touches_nothing() {
+    let (mut pair, _server) = served(World::new(313));
+    pair.memory.write(0, &[7; 512]).unwrap();
+    let read = pair.session.submit(&Ask::read(pair.remote, 0, 512));
+    let add = pair.session.submit(&Ask::fetch_add(pair.remote, 1024, 1));
+    let Pair { world, target, .. } = &mut pair;
+    world.run_until("both are answered", Span::from_ms(1), |world| {
+        world.counters(*target).replies_sent == 2
+    });
+    let before = pair.session.landing_place(read);
+    let cancels = [read, add].map(|token| pair.cancel(token));
+    let over = pair.over(4);
+    assert_eq!(end_of(&over, read), (Status::Cancelled, Fate::NotExecuted));
+    assert!(cancels.iter().all(|cancel| end_of(&over, *cancel).0 == Status::Ok));
+    pair.world.run_until_idle();
+    assert_eq!(pair.session.landing_place(read), before);
+    assert!(before != [7; 512]);
+    let counters = pair.world.counters(pair.initiator);
+    assert_eq!((counters.ops_out, pair.word(1024)), (0, 1));
 }
 
 /// The place where a reply was landing is its application's from the completion on: what of the reply
@@ -156,4 +181,132 @@ fn cancelling_what_is_over_or_never_was_changes_nothing() {
     assert_eq!(done.ended(), (Status::BadCommand, Fate::NotExecuted));
     let counters = pair.world.counters(pair.initiator);
     assert_eq!((counters.cancelled, counters.requests_sent), (0, 1));
+}
+
+/// Credits of the pairs below.
+const WINDOW: u32 = 16;
+/// A deadline that no test reaches.
+const FAR: Span = Span::from_ms(600_000);
+
+/// A pair with few credits and few bytes on their way, and a session that asks for more.
+fn narrow(mut world: World) -> Pair {
+    let few = EngineConfig {
+        op_credits: WINDOW as u16,
+        congestion_window_bytes: 8 << 10,
+        ..small_engine()
+    };
+    let (initiator, target) = (world.add_host_with(few.clone()), world.add_host_with(few));
+    Pair::of(world, initiator, target, 64 << 10, session_of(4 * WINDOW, 64 << 10))
+}
+
+impl Pair {
+    /// Cancels a full window of such ops again and again, behind which one always waits: it goes on
+    /// as soon as the target has heard of it.
+    fn cancel_windows(&mut self, mut ask: impl FnMut(u32) -> Ask, rounds: u32) {
+        for round in 0..rounds {
+            let given_up: Vec<u64> =
+                (0..WINDOW).map(|place| self.session.submit(&ask(place).within(FAR))).collect();
+            self.world.run_for(Span::from_us(200));
+            let add = Ask::fetch_add(self.remote, 0, 1).in_stream(1).within(FAR);
+            let behind = self.session.submit(&add);
+            self.world.run_for(Span::from_us(200));
+            assert!(self.session.poll().is_empty(), "without credit nothing goes on");
+            for token in &given_up {
+                self.cancel(*token);
+            }
+            let over = self.over(2 * WINDOW as usize + 1);
+            assert_eq!(end_of(&over, behind), (Status::Ok, Fate::Executed));
+            let is_cancelled = |token| end_of(&over, token).0 == Status::Cancelled;
+            assert!(given_up.into_iter().all(is_cancelled));
+            let done = over.iter().find(|done| done.token == behind).unwrap();
+            assert_eq!(done.word(), u64::from(round));
+        }
+        self.world.run_until_idle();
+        let [initiator, target] =
+            [self.initiator, self.target].map(|host| self.world.counters(host));
+        assert_eq!((initiator.ops_out, target.ops_in), (0, 0), "nothing is kept");
+        assert_eq!((initiator.expired, target.cancels_dropped), (0, 0));
+    }
+}
+
+#[test]
+fn credits_come_back_of_fetches_that_are_cancelled_while_they_wait() {
+    under_seeds(320..323, |seed| {
+        let mut pair = narrow(World::lossy(seed, Chance::percent(5)));
+        Log::format(pair.memory.clone(), 4096, 8192).unwrap();
+        let arguments = fetch::Arguments::home(4096, 0, u32::MAX).encode();
+        let fetch = Ask::kernel(pair.remote, KernelId::FETCH, &arguments, 4096);
+        pair.cancel_windows(|_| fetch.clone(), 5);
+        let target = pair.world.counters(pair.target);
+        assert_eq!(target.ops_cancelled, 5 * u64::from(WINDOW));
+    });
+}
+
+/// What has not left of their payloads never does.
+#[test]
+fn credits_come_back_of_writes_that_are_cancelled_half_way() {
+    let mut pair = narrow(World::new(330));
+    let payload = vec![7; 32 << 10];
+    for _ in 0..20 {
+        let write = Ask::write(pair.remote, 1024, &payload).within(FAR);
+        let tokens = [(); 2].map(|()| pair.session.submit(&write));
+        let Pair { world, initiator, .. } = &mut pair;
+        let before = world.counters(*initiator).requests_sent;
+        world.run_until("the first begins to leave", Span::from_ms(1), |world| {
+            world.counters(*initiator).requests_sent > before
+        });
+        for token in tokens {
+            pair.cancel(token);
+        }
+        let over = pair.over(4);
+        assert_eq!(end_of(&over, tokens[0]), (Status::Cancelled, Fate::Unknown));
+        assert_eq!(end_of(&over, tokens[1]), (Status::Cancelled, Fate::NotExecuted));
+    }
+    pair.world.run_until_idle();
+    let [initiator, target] = [pair.initiator, pair.target].map(|host| pair.world.counters(host));
+    assert_eq!((initiator.ops_out, target.ops_in, initiator.expired), (0, 0, 0));
+    assert_eq!(target.ops_cancelled, 20);
+    assert!(pair.world.run(&mut pair.session, &Ask::read(pair.remote, 0, 8)).is_ok());
+}
+
+/// A fence is held up neither by what was cancelled before it, nor when it is cancelled itself.
+#[test]
+fn fences_go_on_behind_what_is_cancelled() {
+    let (mut pair, mut server) = served(World::new(331));
+    let call = pair.session.submit(&Ask::call(pair.remote, SERVICE, b"", 64).within(FAR));
+    let add = Ask::fetch_add(pair.remote, 0, 1).fenced().within(FAR);
+    let [first, second] = [(); 2].map(|()| pair.session.submit(&add));
+    pair.world.next_call(&mut server);
+    pair.world.run_for(Span::from_us(200));
+    pair.cancel(first);
+    assert_eq!(end_of(&pair.over(2), first), (Status::Cancelled, Fate::Unknown));
+    pair.world.run_for(Span::from_us(200));
+    assert_eq!((pair.session.poll().len(), pair.word(0)), (0, 0));
+    pair.cancel(call);
+    let over = pair.over(3);
+    assert_eq!(end_of(&over, second), (Status::Ok, Fate::Executed));
+    pair.world.run_until_idle();
+    assert_eq!((pair.word(0), pair.world.counters(pair.initiator).ops_out), (1, 0));
+}
+
+/// Who closes a session leaves nothing at targets.
+#[test]
+fn credits_come_back_of_a_session_that_closes() {
+    let mut pair = narrow(World::new(332));
+    Log::format(pair.memory.clone(), 4096, 8192).unwrap();
+    let arguments = fetch::Arguments::home(4096, 0, u32::MAX).encode();
+    let mut other = pair.world.add_session(pair.initiator, session_of(4, 4096));
+    let remote = pair.world.connect(&other, pair.target, pair.rkey);
+    for _ in 0..2 * WINDOW {
+        let fetch = Ask::kernel(pair.remote, KernelId::FETCH, &arguments, 4096);
+        pair.session.submit(&fetch.within(FAR));
+    }
+    pair.world.run_for(Span::from_us(200));
+    assert_eq!(pair.world.counters(pair.target).ops_in, u64::from(WINDOW));
+    let work = Work::CloseSession { client: pair.session.client, session: pair.session.id };
+    pair.world.released(pair.initiator, work);
+    assert!(pair.world.run(&mut other, &Ask::read(remote, 0, 8)).is_ok());
+    pair.world.run_until_idle();
+    let [initiator, target] = [pair.initiator, pair.target].map(|host| pair.world.counters(host));
+    assert_eq!((initiator.ops_out, target.ops_in, initiator.expired), (0, 0, 0));
 }

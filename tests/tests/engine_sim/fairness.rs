@@ -1,12 +1,13 @@
 //! Sessions that share an engine and a flow: none waits for what another has piled up.
 
 use nic_engine::engine::{EngineConfig, Work};
-use nic_kernels::Access;
+use nic_kernels::{Access, traverse};
 use nic_ports::PoolConfig;
 use nic_ports::sim::SimConfig;
-use nic_tests::{Ask, Done, World, small_engine};
+use nic_shm::RacyMem;
+use nic_tests::{AppSession, Ask, Done, World, small_engine};
 use nic_wire::session::Geometry;
-use nic_wire::{Fate, Span, Status};
+use nic_wire::{Fate, KernelId, Span, Status};
 
 use crate::{Pair, session_of};
 
@@ -285,4 +286,101 @@ fn a_peer_that_answers_nothing_holds_a_part_of_the_table_at_most() {
     }
     pair.world.run_for(Span::from_ms(5));
     assert_eq!(pair.world.counters(initiator).requests_sent, 32);
+}
+
+/// Hops of a long walk, each of which costs the target at least one unit.
+const HOPS: u64 = 60_000;
+
+/// A walk along a list that leads in a circle, of two elements.
+fn walk(remote: u16) -> Ask {
+    let arguments = traverse::Arguments::list(64, u64::MAX, 8).hops(HOPS as u32);
+    Ask::kernel(remote, KernelId::TRAVERSE, &arguments.encode(), 256).within(Span::from_ms(60_000))
+}
+
+fn lay_circle(memory: &RacyMem) {
+    for (at, next) in [(64, 96_u64), (96, 64)] {
+        let element = [7, next, 0].map(u64::to_le_bytes).concat();
+        memory.write(at, &element).unwrap();
+    }
+}
+
+/// Keeps a session full of one kind of op. How many have ended.
+fn keep_full(session: &mut AppSession, ask: &Ask) -> u64 {
+    while session.has_room() {
+        session.submit(ask);
+    }
+    let done = session.poll();
+    let is_well = |done: &Done| matches!(done.status, Status::Ok | Status::Continues);
+    assert!(done.iter().all(is_well), "{:?}", done.first().map(Done::ended));
+    done.len() as u64
+}
+
+/// Of two sessions that walk, by one engine or each by its own, the one with few walks out gets as far
+/// as the one with many.
+#[test]
+fn walkers_share_a_target_whatever_they_have_out() {
+    for is_by_one_engine in [true, false] {
+        let mut pair = Pair::new(World::new(20), 4096, session_of(128, 1024));
+        lay_circle(&pair.memory);
+        let host = if is_by_one_engine { pair.initiator } else { pair.world.add_host() };
+        let mut other = pair.world.add_session(host, session_of(8, 1024));
+        let remote = pair.world.connect(&other, pair.target, pair.rkey);
+        let mut ended = keep_full(&mut other, &walk(remote));
+        keep_full(&mut pair.session, &walk(pair.remote));
+        // Until the target has looked whose walks there are, all of them walk side by side.
+        let mut cost_before = 0;
+        while ended < 8 {
+            let counters = pair.world.counters(pair.target);
+            if counters.set_aside == 0 {
+                cost_before = counters.executor_cost;
+            }
+            pair.world.step();
+            ended += other.poll().len() as u64;
+        }
+        let cost = pair.world.counters(pair.target).executor_cost - cost_before;
+        let others_cost = ended * HOPS;
+        assert!(cost <= 3 * others_cost, "{cost} in all, {others_cost} of the few");
+        let all: Vec<_> = pair.world.wait(&mut pair.session);
+        assert!(all.len() == 128 && all.iter().all(|done| done.status == Status::Continues));
+    }
+}
+
+/// Beside reads, walks cost a turn of the target no more than about as much as the reads do; alone they
+/// have all that a turn has.
+#[test]
+fn reads_beside_long_walks_have_their_share_of_each_turn() {
+    for is_by_one_engine in [true, false] {
+        let mut pair = Pair::new(World::new(21), 4096, session_of(128, 1024));
+        lay_circle(&pair.memory);
+        let host = if is_by_one_engine { pair.initiator } else { pair.world.add_host() };
+        let mut reader = pair.world.add_session(host, session_of(16, 1024));
+        let remote = pair.world.connect(&reader, pair.target, pair.rkey);
+        let (walk, read) = (walk(pair.remote), Ask::read(remote, 64, 64));
+        let mut cost_of_turns = |pair: &mut Pair, is_beside: bool| {
+            let mut begin = pair.world.counters(pair.target);
+            let start = pair.world.now();
+            let mut is_counted = false;
+            while pair.world.now() < start + Span::from_ms(4) {
+                keep_full(&mut pair.session, &walk);
+                if is_beside {
+                    keep_full(&mut reader, &read);
+                }
+                pair.world.step();
+                // The first half is for the target to notice.
+                if !is_counted && pair.world.now() > start + Span::from_ms(2) {
+                    (begin, is_counted) = (pair.world.counters(pair.target), true);
+                }
+            }
+            let end = pair.world.counters(pair.target);
+            let reads = end.requests_received - begin.requests_received;
+            let cost = (end.executor_cost - begin.executor_cost) / (end.turns - begin.turns);
+            (cost, reads)
+        };
+        let (alone, _) = cost_of_turns(&mut pair, false);
+        let (beside, reads) = cost_of_turns(&mut pair, true);
+        let (again, _) = cost_of_turns(&mut pair, false);
+        assert!(alone > 500 && again > 500, "a turn costs {alone} and {again} units alone");
+        assert!(beside <= 128, "a turn costs {beside} units beside {reads} reads");
+        assert!(reads > 200, "{reads}");
+    }
 }

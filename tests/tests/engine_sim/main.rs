@@ -19,6 +19,7 @@ mod lanes;
 mod long_answers;
 mod looks;
 mod openings;
+mod refusals;
 mod relief;
 mod revocations;
 mod sizes;

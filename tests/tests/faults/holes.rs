@@ -167,7 +167,7 @@ fn a_hole_in_huge_pages_ends_the_region_and_not_the_engine() {
     assert_eq!(free_huge_pages(), 0, "somebody else gives huge pages back meanwhile");
 
     // Whoever touches the hole has SIGBUS. The op had been done but for its reply's last copy.
-    let lost = |fate| Err(OpError::Failed { status: Status::MemoryLost, fate });
+    let lost = |fate| Err(OpError::Failed { status: Status::MemoryLost, fate, refusal: None });
     let read = session.run(region.read(HUGE..HUGE + 64)).map(|_| ());
     assert_eq!(read, lost(Fate::Executed));
     // From then on the region is dead as a whole.

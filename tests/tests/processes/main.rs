@@ -107,7 +107,7 @@ impl Tickets {
 /// How an op failed.
 fn failure<T: std::fmt::Debug>(result: Result<T, OpError>) -> (Status, Fate) {
     match result {
-        Err(OpError::Failed { status, fate }) => (status, fate),
+        Err(OpError::Failed { status, fate, .. }) => (status, fate),
         other => panic!("expected a failed op, found {other:?}"),
     }
 }

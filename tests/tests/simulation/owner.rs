@@ -4,7 +4,7 @@ use nic_engine::engine::{Answer, ClientId, Work};
 use nic_kernels::Access;
 use nic_ports::Random;
 use nic_tests::{AppSession, HostId, Served, World, revoke_work};
-use nic_wire::session::Geometry;
+use nic_wire::session::{Geometry, ReceiveFlags};
 use nic_wire::{Rkey, Span, Status, Time};
 
 use crate::deeds::SERVICE;
@@ -59,6 +59,10 @@ impl Owner {
     /// Takes calls and answers them, some later than others.
     pub fn serve(&mut self, random: &mut Random, patient: bool, calls: &mut Calls, now: Time) {
         for call in self.server.calls() {
+            // Word that a caller has died is no call, and one that is in hand is answered all the same.
+            if call.slot.flags.get() == ReceiveFlags::CANCELLED.bits() {
+                continue;
+            }
             calls.deliver(&call.request, now);
             let status = if random.below(20) == 0 { Status::ServiceFailed } else { Status::Ok };
             let delay = match random.below(10) {

@@ -8,6 +8,7 @@ use nic_wire::frame::{self, REPLY_BYTES};
 use nic_wire::{Fate, Status, Time};
 
 use super::replies::SHORT_MEMORY;
+use super::shares::Witness;
 use super::{TargetTable, answer_ready};
 use crate::engine::core::Core;
 use crate::engine::counters::Counters;
@@ -19,22 +20,38 @@ impl<K: KernelSet> Core<K> {
     #[inline]
     pub(in crate::engine) fn execute<P: Port>(&mut self, port: &mut P) {
         self.acknowledged.release(port);
+        if self.cancels.due() <= self.now {
+            self.end_given_up();
+        }
         if !self.executor.is_idle() {
-            let budget = self.config.budget;
+            let budget = self.spend();
+            let witness = self.sharing.witness();
             let Core { executor, memory, target, links, touched, counters, now, .. } = self;
             let (endpoint, protection) = (&mut self.endpoint, &mut self.protection);
             let now = *now;
-            let mut answering =
-                Answering { port, endpoint, protection, target, links, touched, counters, now };
+            let mut answering = Answering {
+                port,
+                endpoint,
+                protection,
+                target,
+                links,
+                touched,
+                counters,
+                now,
+                witness,
+            };
             let mut is_short = false;
-            executor.run_answering(memory, now, budget, &mut |ended| {
+            let progress = executor.run_answering(memory, now, budget, &mut |ended| {
                 let answer = answering.answer(&ended);
                 is_short |= answer == Answer::Made;
                 answer
             });
+            let witness = answering.witness;
             if is_short {
                 self.short_replies_until = now + SHORT_MEMORY;
             }
+            self.counters.executor_cost += progress.cost;
+            self.share(&witness, progress.ready);
         }
         self.sweep_orphans();
     }
@@ -50,6 +67,7 @@ struct Answering<'a, P, C> {
     touched: &'a mut Vec<u16>,
     counters: &'a mut Counters,
     now: Time,
+    witness: Witness,
 }
 
 impl<P: Port, C: Protection> Answering<'_, P, C> {
@@ -57,6 +75,7 @@ impl<P: Port, C: Protection> Answering<'_, P, C> {
     #[inline(always)]
     fn answer(&mut self, ended: &Ended<'_, MappedMemory>) -> Answer {
         let index = ended.owner as u32;
+        self.witness.answered(self.target, index, self.now);
         if self.answer_now(index, ended).is_ok() {
             return Answer::Made;
         }

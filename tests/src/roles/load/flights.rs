@@ -256,7 +256,7 @@ impl Kind<'_> {
                 }
                 Ok(None)
             }
-            Err(OpError::Failed { status, fate }) => {
+            Err(OpError::Failed { status, fate, .. }) => {
                 ensure!(may_happen(status, fate), "an op ended with {status:?}, {fate:?}");
                 if let (true, Some(target)) = (is_add, target) {
                     target.sum.failed(fate);
