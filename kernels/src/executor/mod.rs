@@ -14,14 +14,16 @@
 //! ```
 //!
 //! An op may split into strands ([`strands`]), which are advanced in the same rounds. Some kernels
-//! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
-//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]).
+//! want the payload in memory of the executor's own until it is whole ([`holding`], out of the pool
+//! in [`held`]), or to wait until a word of memory changes ([`waiting`]) or a range is in its
+//! region's file ([`flushing`]).
 
 mod admission;
 mod advance;
 mod apart;
 mod flushing;
 mod held;
+mod holding;
 mod long_buffers;
 mod payload;
 mod reply;
