@@ -5,8 +5,10 @@
 //! that payload which never comes holds up nobody else.
 
 use alloc::vec::Vec;
+use core::array;
+use core::ops::Range;
 
-use crate::PRIVATE_BYTES;
+use crate::{ARRANGED_BLOCKS, PRIVATE_BYTES};
 
 /// Bytes of a block: what one step moves at the most.
 pub(super) const BLOCK: usize = crate::FETCH_BYTES_MAX;
@@ -15,10 +17,12 @@ const SHARES: u32 = 4;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 
-/// The blocks of one payload, and the one that was last looked for.
+/// The blocks of one op: those of its payload and the one that was last looked for, and one that it
+/// has for itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain {
     first: u32,
+    private: u32,
     /// Which of the chain's blocks `at` is.
     ordinal: u32,
     at: u32,
@@ -26,7 +30,7 @@ pub(super) struct Chain {
 
 impl Chain {
     /// No block.
-    pub(super) const NONE: Chain = Chain { first: NONE, ordinal: 0, at: NONE };
+    pub(super) const NONE: Chain = Chain { first: NONE, private: NONE, ordinal: 0, at: NONE };
 }
 
 /// A pool of blocks.
@@ -71,26 +75,87 @@ impl Held {
         }
         self.next[last as usize] = NONE;
         self.free_count -= count;
-        Some(Chain { first, ordinal: 0, at: first })
+        Some(Chain { first, at: first, ..Chain::NONE })
+    }
+
+    /// One more block, all zero, that the op has for itself, if there is one.
+    pub(super) fn take_private(&mut self, chain: &mut Chain, export: u16) -> bool {
+        let Some(taken) = self.take(BLOCK as u32, export) else { return false };
+        chain.private = taken.first;
+        true
     }
 
     /// The blocks of a payload are free again, and nobody sees what was there.
     pub(super) fn give_back(&mut self, chain: Chain, export: u16) {
-        let mut block = chain.first;
-        while block != NONE {
-            let next = self.next[block as usize];
-            self.taken[usize::from(export)] -= 1;
-            self.bytes[block as usize * BLOCK..][..BLOCK].fill(0);
-            self.next[block as usize] = self.free;
-            self.free = block;
-            self.free_count += 1;
-            block = next;
+        for mut block in [chain.private, chain.first] {
+            while block != NONE {
+                let next = self.next[block as usize];
+                self.taken[usize::from(export)] -= 1;
+                self.bytes[block as usize * BLOCK..][..BLOCK].fill(0);
+                self.next[block as usize] = self.free;
+                self.free = block;
+                self.free_count += 1;
+                block = next;
+            }
         }
     }
 
     /// The part of the block at `offset` of a payload that begins there. Offsets that ascend are
     /// found at once.
     pub(super) fn at(&mut self, chain: &mut Chain, offset: u32) -> &mut [u8] {
+        let start = self.find(chain, offset);
+        &mut self.bytes[start + offset as usize % BLOCK..start + BLOCK]
+    }
+
+    /// The memory that an op has for itself; none if it has not taken any.
+    pub(super) fn private(&mut self, chain: &Chain) -> &mut [u8] {
+        if chain.private == NONE {
+            return &mut [];
+        }
+        &mut self.bytes[private_of(chain)]
+    }
+
+    /// The block at `offset` of a payload of some length, and the memory that the op has for itself.
+    /// Both must be there.
+    pub(super) fn block_and_private(
+        &mut self,
+        chain: &mut Chain,
+        offset: u32,
+        length: u32,
+    ) -> Option<[&mut [u8]; 2]> {
+        let is_there = chain.private != NONE && offset < length && offset % BLOCK as u32 == 0;
+        let places = is_there.then(|| [self.block(chain, offset, length), private_of(chain)]);
+        self.bytes.get_disjoint_mut(places?).ok()
+    }
+
+    /// The same with the blocks behind it, as far as the payload has any.
+    pub(super) fn blocks_and_private(
+        &mut self,
+        chain: &mut Chain,
+        offset: u32,
+        length: u32,
+    ) -> Option<([&mut [u8]; ARRANGED_BLOCKS], &mut [u8])> {
+        let is_there = chain.private != NONE && offset < length && offset % BLOCK as u32 == 0;
+        let places: [_; ARRANGED_BLOCKS + 1] = array::from_fn(|place| match place {
+            _ if !is_there => 0..0,
+            ARRANGED_BLOCKS => private_of(chain),
+            // Payloads are far shorter than what 32 bits count.
+            place => self.block(chain, offset + (place * BLOCK) as u32, length),
+        });
+        let [blocks @ .., private] = self.bytes.get_disjoint_mut(places).ok()?;
+        is_there.then_some((blocks, private))
+    }
+
+    /// Where in the pool the block at `offset` of a payload of some length is; nothing behind its
+    /// end.
+    fn block(&self, chain: &mut Chain, offset: u32, length: u32) -> Range<usize> {
+        let count = BLOCK.min(length.saturating_sub(offset) as usize);
+        let start = if count > 0 { self.find(chain, offset) } else { 0 };
+        start..start + count
+    }
+
+    /// Where in the pool the block begins that has `offset` of a payload.
+    fn find(&self, chain: &mut Chain, offset: u32) -> usize {
         let ordinal = offset / BLOCK as u32;
         if ordinal < chain.ordinal {
             (chain.ordinal, chain.at) = (0, chain.first);
@@ -99,8 +164,7 @@ impl Held {
             chain.at = self.next[chain.at as usize];
             chain.ordinal += 1;
         }
-        let start = chain.at as usize * BLOCK;
-        &mut self.bytes[start + offset as usize % BLOCK..start + BLOCK]
+        chain.at as usize * BLOCK
     }
 
     /// Keeps a part of a payload.
@@ -117,6 +181,12 @@ impl Held {
     }
 }
 
+/// Where in the pool the memory is that an op has for itself, and which there must be.
+fn private_of(chain: &Chain) -> Range<usize> {
+    let start = chain.private as usize * BLOCK;
+    start..start + PRIVATE_BYTES
+}
+
 const _: () = assert!(PRIVATE_BYTES <= BLOCK);
 
 #[cfg(test)]
@@ -131,6 +201,11 @@ mod tests {
             let mut pool = Held::new(64 * BLOCK as u32);
             let lengths = [0, 1, 4096, 4097, 20_000].map(|most| random.below(most + 1) as u32);
             let mut chains = lengths.map(|length| pool.take(length, 3).unwrap());
+            for chain in &mut chains {
+                assert!(pool.private(chain).is_empty() && pool.take_private(chain, 3));
+                assert_eq!(pool.private(chain), [0; PRIVATE_BYTES]);
+                pool.private(chain).fill(1);
+            }
             for (number, length) in lengths.iter().enumerate() {
                 let mut parts: Vec<u32> = (0..*length).step_by(700).collect();
                 for place in 0..parts.len() {
@@ -144,12 +219,20 @@ mod tests {
                 }
             }
             for (number, length) in lengths.iter().enumerate() {
+                let chain = &mut chains[number];
                 for offset in (0..*length).step_by(BLOCK) {
-                    let block = pool.at(&mut chains[number], offset);
+                    let block = pool.at(chain, offset);
                     let count = block.len().min((*length - offset) as usize);
-                    let expected = (offset..).map(|at| at as u8 ^ number as u8);
-                    assert!(block[..count].iter().zip(expected).all(|(a, b)| *a == b), "{seed}");
+                    let expected: Vec<u8> =
+                        (offset..*length).map(|at| at as u8 ^ number as u8).collect();
+                    assert!(block[..count] == expected[..count], "seed {seed}");
+                    let [block, private] = pool.block_and_private(chain, offset, *length).unwrap();
+                    assert!(*block == expected[..count] && *private == [1; PRIVATE_BYTES]);
+                    let (blocks, _) = pool.blocks_and_private(chain, offset, *length).unwrap();
+                    let together = expected.len().min(ARRANGED_BLOCKS * BLOCK);
+                    assert!(blocks.concat() == expected[..together], "seed {seed}");
                 }
+                assert!(pool.block_and_private(chain, *length, *length).is_none());
             }
             chains.into_iter().for_each(|chain| pool.give_back(chain, 3));
             assert_eq!(pool.free_count, 64, "seed {seed}");

@@ -3,43 +3,49 @@
 use nic_wire::Status;
 
 use super::Executor;
-use super::held::BLOCK;
+use super::apart::Facilities;
 use super::payload::{Parts, PayloadError};
 use super::slot::{EARLY, HOLDS, Op, Slot, State, TAPS};
 use super::step::{After, Turn};
-use crate::PRIVATE_BYTES;
-use crate::kernel::{BadArguments, Extent, Kernel};
-use crate::memory::{Access, AccessError, Memory, Request};
+use crate::kernel::{BadArguments, Extent, Kernel, Pointer, Run};
+use crate::memory::{Access, AccessError, Grant, Memory, Request};
 use crate::set::{KernelSet, Visit};
+use crate::{ARRANGED_BLOCKS, PRIVATE_BYTES, RUNS_MAX};
 
 impl<P: Copy> Op<P> {
-    /// The kernel wants the payload held.
+    /// The kernel wants the payload held, and perhaps memory for itself.
     #[cold]
-    pub(super) fn hold_payload<M: Memory<Pending = P>>(&mut self, turn: &mut Turn<'_, M>) -> After {
-        if self.marks & EARLY != 0 {
-            self.marks &= !EARLY;
-            if self.payload.received == self.payload.length {
-                self.state = State::PayloadHeld;
-                return After::Queue;
-            }
-            self.state = State::Holding;
-            return After::Park;
-        }
-        if self.is_strand() || self.marks & (HOLDS | TAPS) != 0 || self.payload.received != 0 {
+    pub(super) fn hold_payload<M: Memory<Pending = P>>(
+        &mut self,
+        has_private: bool,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let is_early = self.marks & EARLY != 0;
+        let is_held = self.marks & (HOLDS | TAPS) != 0 || self.payload.received != 0;
+        if self.is_strand() || (is_held && !is_early) {
             return self.finish(Status::Unsupported, true);
         }
         // Better now than when something has been reserved for it.
         if let Err(error) = turn.memory.permit(self.grant(), Access::WRITE) {
             return self.finish(error.status(), false);
         }
-        let Some(chain) = turn.facilities.held.take(self.payload.length, self.grant.export())
-        else {
+        let (held, export) = (&mut turn.facilities.held, self.grant.export());
+        if !is_early {
+            let Some(chain) = held.take(self.payload.length, export) else {
+                return self.finish(Status::Busy, false);
+            };
+            self.payload.held = chain;
+            self.payload.placed = 0;
+        }
+        if has_private && !held.take_private(&mut self.payload.held, export) {
+            if !is_early {
+                // An op that fails at its first step is not looked through for what it has.
+                held.give_back(self.payload.held, export);
+            }
             return self.finish(Status::Busy, false);
-        };
-        self.payload.held = chain;
-        self.payload.placed = 0;
-        self.marks |= HOLDS;
-        if self.payload.length == 0 {
+        }
+        self.marks = self.marks & !EARLY | HOLDS;
+        if self.payload.received == self.payload.length {
             self.state = State::PayloadHeld;
             return After::Queue;
         }
@@ -164,50 +170,8 @@ impl<P: Copy> Op<P> {
         else {
             return self.finish(Status::Unsupported, false);
         };
-        self.store_now(kernel, at, bytes, &mut *turn.memory, &mut *turn.cost)
-    }
-
-    /// Stores a part of what is held.
-    #[cold]
-    pub(super) fn store_held<K: Kernel, M: Memory<Pending = P>>(
-        &mut self,
-        kernel: &K,
-        offset: u32,
-        at: Extent,
-        turn: &mut Turn<'_, M>,
-    ) -> After {
-        let Turn { memory, facilities, cost, .. } = turn;
-        let end = offset.checked_add(at.length).filter(|end| *end <= self.payload.length);
-        if self.marks & HOLDS == 0 || end.is_none() || at.length == 0 {
-            return self.finish(Status::Unsupported, false);
-        }
-        let block = facilities.held.at(&mut self.payload.held, offset);
-        let Some(part) = block.get(..at.length as usize) else {
-            return self.finish(Status::Unsupported, false);
-        };
-        let after = self.store_now(kernel, at, part, *memory, cost);
-        if matches!(self.state, State::Stored) {
-            self.payload.placed = self.payload.placed.saturating_add(at.length);
-        }
-        after
-    }
-
-    /// Stores a few bytes at once.
-    fn store_now<K: Kernel, M: Memory<Pending = P>>(
-        &mut self,
-        kernel: &K,
-        at: Extent,
-        bytes: &[u8],
-        memory: &mut M,
-        cost: &mut u64,
-    ) -> After {
-        *cost += 1 + (bytes.len() >> 6) as u64;
-        let stored = memory.submit(self.grant(), &Request::Payload(at)).and_then(|pending| {
-            let placed = memory.place(&pending, 0, bytes);
-            memory.abandon(&pending);
-            placed
-        });
-        if let Err(error) = stored {
+        *turn.cost += 1;
+        if let Err(error) = store(turn.memory, self.grant(), at, bytes) {
             return self.refused(error.status(), kernel.must_end());
         }
         self.changed = true;
@@ -216,35 +180,95 @@ impl<P: Copy> Op<P> {
         After::Queue
     }
 
-    /// Shows the kernel a block of what is held. Whether there is one.
+    /// Stores parts of a block of what is held.
+    #[cold]
+    pub(super) fn store_runs<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &mut K,
+        offset: u32,
+        region: u8,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        if self.marks & HOLDS == 0 {
+            return self.finish(Status::Unsupported, false);
+        }
+        let (grant, length) = (self.grant(), self.payload.length);
+        let Facilities { held, waiters, .. } = &mut *turn.facilities;
+        let Some([block, private]) = held.block_and_private(&mut self.payload.held, offset, length)
+        else {
+            return self.finish(Status::Unsupported, false);
+        };
+        for _ in 0..RUNS_MAX {
+            let Some(Run { start, length, address }) = kernel.next_run(block, private) else {
+                break;
+            };
+            let end = start.saturating_add(length) as usize;
+            let part = block.get(start as usize..end).filter(|part| !part.is_empty());
+            let Some(part) = part else { return self.finish(Status::Unsupported, false) };
+            *turn.cost += 1 + (part.len() >> 6) as u64;
+            let at = Extent::followed(Pointer { region, address }, length);
+            if let Err(error) = store(turn.memory, grant, at, part) {
+                return self.refused(error.status(), kernel.must_end());
+            }
+            self.payload.placed = self.payload.placed.saturating_add(length);
+            self.changed = true;
+            self.target = at;
+            if !waiters.is_empty() {
+                waiters.wake(&at);
+            }
+        }
+        *turn.cost += 1;
+        self.state = State::Stored;
+        After::Queue
+    }
+
+    /// Shows the kernel a part of what is held. Whether there is one.
     pub(super) fn arrange<K: KernelSet, M>(
         &mut self,
         kernel: &mut Option<K>,
         turn: &mut Turn<'_, M>,
         offset: u32,
     ) -> bool {
-        let is_there = self.marks & HOLDS != 0
-            && offset < self.payload.length
-            && offset.is_multiple_of(BLOCK as u32);
-        let Some(kernel) = kernel.as_mut().filter(|_| is_there) else { return false };
-        let block = turn.facilities.held.at(&mut self.payload.held, offset);
-        let count = block.len().min((self.payload.length - offset) as usize);
-        let seen = kernel.visit(Arrange { block: &mut block[..count] });
-        *turn.cost += 1 + u64::from(seen >> 6);
+        let (held, length) = (&mut turn.facilities.held, self.payload.length);
+        let Some(kernel) = kernel.as_mut().filter(|_| self.marks & HOLDS != 0) else {
+            return false;
+        };
+        let Some((blocks, private)) =
+            held.blocks_and_private(&mut self.payload.held, offset, length)
+        else {
+            return false;
+        };
+        *turn.cost += 1 + u64::from(kernel.visit(Arrange { blocks, private }) >> 6);
         true
     }
 }
 
-/// Shows a kernel a block of its payload.
+/// Stores a few bytes at once.
+#[inline]
+fn store<M: Memory>(
+    memory: &mut M,
+    grant: Grant,
+    at: Extent,
+    bytes: &[u8],
+) -> Result<(), AccessError> {
+    let pending = memory.submit(grant, &Request::Payload(at))?;
+    let placed = memory.place(&pending, 0, bytes);
+    memory.abandon(&pending);
+    placed
+}
+
+/// Shows a kernel a part of its payload, and its op's own memory.
 struct Arrange<'a> {
-    block: &'a mut [u8],
+    blocks: [&'a mut [u8]; ARRANGED_BLOCKS],
+    private: &'a mut [u8],
 }
 
 impl Visit for Arrange<'_> {
     type Output = u32;
 
     fn visit<K: Kernel>(self, kernel: &mut K) -> u32 {
-        kernel.arrange(self.block)
+        let Arrange { mut blocks, private } = self;
+        kernel.arrange(&mut blocks, private)
     }
 }
 
