@@ -296,6 +296,7 @@ fn a_log_that_is_trimmed_meanwhile_has_every_record_whole_and_in_order() {
         match session.run(remote.append(0, turn, payload)).unwrap() {
             Appended::At { .. } => appended += 1,
             Appended::Full { .. } => full += 1,
+            long @ Appended::TooLong { .. } => panic!("{long:?}"),
         }
         let fetched = session.run(remote.fetch(0, position, 4096)).unwrap();
         match fetched.batch().unwrap() {

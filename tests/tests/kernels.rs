@@ -262,7 +262,7 @@ fn a_log_grows_and_who_is_early_is_woken() {
                 assert_eq!(position, next, "the segment is longer than all records");
                 next = after;
             }
-            Appended::Full { .. } => panic!("there is room"),
+            full => panic!("there is room: {full:?}"),
         }
     }
     let first = session.block_on(async {

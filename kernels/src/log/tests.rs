@@ -181,6 +181,7 @@ fn appends_and_fetches_agree_with_an_oracle() {
                         assert!(tail <= logged.log.tail());
                         refused += 1;
                     }
+                    Appended::TooLong { most } => panic!("{} over {most} bytes", payload.len()),
                 }
             }
             if random.below(3) == 0 {
@@ -236,8 +237,28 @@ fn a_full_log_says_so_and_goes_on_when_it_is_trimmed() {
         logged.log.trim(384),
         Err(LogError::NoPosition { position: 384, head: 96, watermark: 352 })
     );
-    let too_long = logged.append(5, &[0; 1000]);
-    assert!(matches!(too_long, Appended::Full { capacity: 256, .. }));
+}
+
+#[test]
+fn a_record_of_more_than_half_a_log_is_refused_wherever_the_log_is() {
+    for capacity in [64, 96, 128, 256, 4096] {
+        let mut logged = Logged::new(capacity);
+        let most = payload_bytes_max(capacity);
+        let long = alloc::vec![9; most as usize + 1];
+        // The longest that is taken fits from every place in the ring, once all before is trimmed.
+        for round in 0..2 * capacity / 32 {
+            let before = (logged.log.tail(), logged.log.watermark());
+            assert_eq!(logged.append(0, &long), Appended::TooLong { most }, "round {round}");
+            let by_owner = logged.log.append(0, &long);
+            assert_eq!(by_owner, Err(LogError::TooLong { length: most + 1, most }));
+            assert_eq!((logged.log.tail(), logged.log.watermark()), before, "nothing has changed");
+            let appended = logged.append(1, &long[..most as usize]);
+            let Appended::At { next, .. } = appended else { panic!("{capacity}: {appended:?}") };
+            logged.log.trim(next).unwrap();
+            logged.append(2, &[]);
+            logged.log.trim(logged.log.watermark()).unwrap();
+        }
+    }
 }
 
 #[test]
