@@ -56,6 +56,10 @@ pub use writer::{Log, LogError};
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod fates;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting;

@@ -52,4 +52,6 @@ pub use validate::{BadHeader, Counters};
 pub use writer::{FormatError, Partitions};
 
 #[cfg(test)]
+mod races;
+#[cfg(test)]
 mod tests;
