@@ -123,7 +123,8 @@ impl Held {
         offset: u32,
         length: u32,
     ) -> Option<[&mut [u8]; 2]> {
-        let is_there = chain.private != NONE && offset < length && offset % BLOCK as u32 == 0;
+        let is_begun = offset < length && offset.is_multiple_of(BLOCK as u32);
+        let is_there = chain.private != NONE && is_begun;
         let places = is_there.then(|| [self.block(chain, offset, length), private_of(chain)]);
         self.bytes.get_disjoint_mut(places?).ok()
     }
@@ -135,7 +136,8 @@ impl Held {
         offset: u32,
         length: u32,
     ) -> Option<([&mut [u8]; ARRANGED_BLOCKS], &mut [u8])> {
-        let is_there = chain.private != NONE && offset < length && offset % BLOCK as u32 == 0;
+        let is_begun = offset < length && offset.is_multiple_of(BLOCK as u32);
+        let is_there = chain.private != NONE && is_begun;
         let places: [_; ARRANGED_BLOCKS + 1] = array::from_fn(|place| match place {
             _ if !is_there => 0..0,
             ARRANGED_BLOCKS => private_of(chain),

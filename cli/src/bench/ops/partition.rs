@@ -17,7 +17,7 @@ const BITS: u8 = 4;
 fn shape(size: u64) -> Shape {
     let records = size / WORD_BYTES as u64;
     // Few enough that many places have room, and enough that emptying them hardly counts.
-    let capacity = (8 * records >> BITS).max(120);
+    let capacity = ((8 * records) >> BITS).max(120);
     Shape { bits: BITS, record_bytes: WORD_BYTES as u16, key_offset: 0, by: By::Hash, capacity }
 }
 
