@@ -23,7 +23,7 @@ fn value(report: &serde_json::Value, name: &str) -> f64 {
     found.unwrap_or_else(|| panic!("no result {name} in {report}"))["value"].as_f64().unwrap()
 }
 
-const OPS: [&str; 16] = [
+const OPS: [&str; 18] = [
     "read",
     "write",
     "cas",
@@ -36,6 +36,8 @@ const OPS: [&str; 16] = [
     "chain-append",
     "prism",
     "scan",
+    "partition-write",
+    "sketch-write",
     "append",
     "fetch",
     "call",
@@ -133,6 +135,10 @@ fn values_of_all_lengths_are_compared_whole() {
         ("prism", "64KiB"),
         ("scan", "64"),
         ("scan", "16KiB"),
+        ("partition-write", "8"),
+        ("partition-write", "64KiB"),
+        ("sketch-write", "8"),
+        ("sketch-write", "1MiB"),
         ("append", "1"),
         ("append", "64KiB"),
         ("fetch", "1"),

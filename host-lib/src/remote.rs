@@ -79,8 +79,8 @@ impl RemoteRegion {
     }
 
     /// Appends a record to the [`log`](crate::log) at an address of the region, in one round trip.
-    /// `tag` is whatever its readers are to know it by. The log may be full: see
-    /// [`Appended`](crate::Appended). The export must allow reads, writes and atomics. With
+    /// `tag` is whatever its readers are to know it by. The log may be full, or never take a record
+    /// as long: see [`Appended`](crate::Appended). The export must allow reads, writes and atomics. With
     /// [`persist`](Op::persist) it is over when the record would survive a loss of power; see
     /// [`RegionBuilder::backed_by`](crate::RegionBuilder::backed_by).
     ///

@@ -2,6 +2,7 @@
 
 use nic_wire::{Fate, KernelId, Span, Status};
 
+use crate::ARRANGED_BLOCKS;
 use crate::executor::Strands;
 use crate::reply::Reply;
 use crate::walk::Walk;
@@ -50,6 +51,17 @@ impl Extent {
     pub const fn followed(at: Pointer, length: u32) -> Self {
         Extent { at, length, origin: Origin::Followed }
     }
+}
+
+/// A part of a block, and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where in the block it begins.
+    pub start: u32,
+    /// Its length in bytes.
+    pub length: u32,
+    /// The address within the region that [`Step::StoreRuns`] named.
+    pub address: u64,
 }
 
 /// What an op asks of its kernel.
@@ -214,20 +226,24 @@ pub enum Step {
     /// Take the op's payload into memory of the executor's own until it is whole: [`Event::Held`].
     /// Nothing of the region is touched before; [`StorePayload`](Step::StorePayload) then places
     /// it, 4 KiB per round. If there is no room the op ends as [`Status::Busy`], not executed; if the
-    /// export allows no writes, as [`Status::Denied`].
+    /// export allows no writes, as [`Status::Denied`]. A kernel that
+    /// [has memory for itself](Kernel::HAS_PRIVATE) gets that as well, from here on to its end.
     HoldPayload,
-    /// Show [`Kernel::arrange`] a block of the payload that is held: [`Event::Arranged`].
+    /// Show [`Kernel::arrange`] a part of the payload that is held: [`Event::Arranged`]. For kernels
+    /// that have memory for themselves.
     Arrange {
-        /// Where the block begins in the payload: a multiple of
-        /// [`FETCH_BYTES_MAX`](crate::FETCH_BYTES_MAX), which is its length but at the end.
+        /// Where the part begins in the payload: a multiple of
+        /// [`FETCH_BYTES_MAX`](crate::FETCH_BYTES_MAX), the length of each of its
+        /// [`ARRANGED_BLOCKS`](crate::ARRANGED_BLOCKS) blocks but at the payload's end.
         offset: u32,
     },
-    /// Store a part of one block of the payload that is held, in no order: [`Event::Written`].
-    StoreHeld {
-        /// Where the part begins in the payload.
+    /// Store parts of one such block, in no order: those that [`Kernel::next_run`] names, up to
+    /// [`RUNS_MAX`](crate::RUNS_MAX) of them: [`Event::Written`].
+    StoreRuns {
+        /// Where the block begins in the payload.
         offset: u32,
-        /// Where it goes; as long as the part.
-        at: Extent,
+        /// The number of the region that they go to, to places that the kernel found in the data.
+        region: u8,
     },
     /// Store up to four words, in no order: the first of [`Kernel::words`], as many as the extent
     /// is long, which is 8, 16, 24 or 32 bytes: [`Event::Written`].
@@ -411,6 +427,11 @@ pub trait Kernel: Sized + 'static {
     /// spares the common ones many.
     const IS_COMMON: bool = false;
 
+    /// Whether an op has [`PRIVATE_BYTES`](crate::PRIVATE_BYTES) of memory for itself while its
+    /// payload is held, zero at first, which its kernel sees at every step:
+    /// [`step_privately`](Self::step_privately).
+    const HAS_PRIVATE: bool = false;
+
     /// Parses the arguments, once. Nothing is touched yet.
     ///
     /// # Errors
@@ -434,11 +455,34 @@ pub trait Kernel: Sized + 'static {
         Ok(())
     }
 
-    /// Looks at a block of the payload that is held, after [`Step::Arrange`], and may change it. How
-    /// many bytes of it that took is what the op is charged with.
+    /// The same as [`step`](Self::step), for kernels that have memory for themselves, which is
+    /// `private`: nothing before there is any.
     #[inline]
-    fn arrange(&mut self, block: &mut [u8]) -> u32 {
-        block.len() as u32
+    fn step_privately(
+        &mut self,
+        event: Event<'_>,
+        reply: &mut Reply<'_>,
+        private: &mut [u8],
+    ) -> Step {
+        let _ = private;
+        self.step(event, reply)
+    }
+
+    /// Looks at a part of the payload that is held, after [`Step::Arrange`], and may change it: some
+    /// blocks, which may be empty. How many bytes that took is what the op is charged with.
+    #[inline]
+    fn arrange(&mut self, blocks: &mut [&mut [u8]; ARRANGED_BLOCKS], private: &mut [u8]) -> u32 {
+        let _ = private;
+        blocks.iter().map(|block| block.len() as u32).sum()
+    }
+
+    /// Which part of a block goes where, asked again and again after [`Step::StoreRuns`]: the one
+    /// named before is stored, unless the kernel has heard since that it was
+    /// [refused](Event::Refused). `None` if no more of the block is to be stored.
+    #[inline]
+    fn next_run(&mut self, block: &[u8], private: &mut [u8]) -> Option<Run> {
+        let _ = (block, private);
+        None
     }
 
     /// What [`Step::StoreWords`] stores. It is asked for apart, because every kernel would pay for

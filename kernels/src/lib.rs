@@ -115,7 +115,7 @@ pub use executor::{
 };
 pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
-    Step,
+    Run, Step,
 };
 pub use memory::{
     Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
@@ -136,8 +136,13 @@ pub const KERNEL_STATE_BYTES_MAX: usize = 192;
 pub const GATHER_BYTES_MAX: usize = 512;
 /// The most bytes that one step may fetch, and that a kernel may reply with from a private copy.
 pub const FETCH_BYTES_MAX: usize = 4096;
-/// How much memory a kernel has for itself that taps its payload, in bytes.
+/// How much memory an op has for itself whose kernel taps its payload or says that it needs some, in
+/// bytes.
 pub const PRIVATE_BYTES: usize = 4096;
+/// How many blocks of a payload a kernel may put in order together (start).
+pub const ARRANGED_BLOCKS: usize = 4;
+/// How many parts of a payload one step may store (start).
+pub const RUNS_MAX: u32 = 64;
 /// The longest READ and the longest payload, in bytes (start): a value of 1 MiB and what stands
 /// around it in a store.
 pub const TRANSFER_BYTES_MAX: u32 = (1 << 20) + 4096;

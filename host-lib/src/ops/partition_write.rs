@@ -13,8 +13,9 @@ impl RemoteRegion {
     /// region, in one round trip: each behind what its partition has already. The export must allow
     /// reads, writes and atomics.
     ///
-    /// The payload is copied when the op is submitted; it has whole records and at most
-    /// [`payload_bytes_max`](crate::partition_write::Shape::payload_bytes_max) bytes.
+    /// The payload is copied when the op is submitted; it has whole records and at most 1 MiB and
+    /// 4 KiB. If a partition has no room for its records, partitions from that one on get none, and
+    /// the answer [says so](crate::partition_write::Answer::rest_from).
     ///
     /// ```
     /// use nic_host::partition_write::{By, Partitions, Shape};
@@ -32,7 +33,7 @@ impl RemoteRegion {
     /// let remote = session.connect(&export.ticket())?;
     /// let keys: Vec<u8> = (0..100u64).flat_map(u64::to_le_bytes).collect();
     /// let answer = session.run(remote.partition_write(0, &keys))?;
-    /// assert_eq!((answer.done(), answer.records()), (800, 100));
+    /// assert_eq!((answer.rest_from(), answer.records()), (None, 100));
     ///
     /// assert_eq!(partitions.counters(3).whole(), Some(25));
     /// let mut first = [0; 16];
@@ -56,8 +57,8 @@ pub struct PartitionWrite<'a> {
 }
 
 impl Op<PartitionWrite<'_>> {
-    /// Goes on with records of which the first block's are written up to this partition: where
-    /// [`Answer::partition`] says that an op has stopped.
+    /// Goes on with records of which those of partitions below this one are written: where
+    /// [`Answer::rest_from`] says that an op has stopped.
     #[must_use]
     pub fn from_partition(mut self, partition: u16) -> Self {
         self.operation.arguments = self.operation.arguments.from_partition(partition);

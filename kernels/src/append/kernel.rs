@@ -8,7 +8,7 @@ use crate::TRANSFER_BYTES_MAX;
 use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Pointer, Step};
 use crate::log::layout::{
     ALIGNMENT, HEADER_BYTES, Header, Kind, RECORD_HEADER_BYTES, RecordHeader, TAIL, WATERMARK,
-    record_bytes, state, to_ring_end,
+    payload_bytes_max, record_bytes, state, to_ring_end,
 };
 use crate::reply::Reply;
 
@@ -188,6 +188,9 @@ impl Append {
         }
         let (head, tail) = (header.head.get(), header.tail.get());
         self.capacity = header.capacity.get();
+        if u64::from(self.length) > payload_bytes_max(self.capacity) {
+            return self.answer(2, tail, head, reply);
+        }
         let size = record_bytes(self.length);
         let to_end = to_ring_end(tail, self.capacity);
         let gap = if size > to_end { to_end } else { 0 };

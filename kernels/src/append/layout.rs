@@ -116,9 +116,14 @@ pub enum Appended {
         tail: u64,
         /// Where the log begins.
         head: u64,
-        /// Bytes of the whole ring. A record that takes at most half of them fits once all before
-        /// it is trimmed; a longer one may not, as no record goes over the ring's end.
+        /// Bytes of the whole ring.
         capacity: u64,
+    },
+    /// The record takes more than half of the log, and might never fit: split it, or take a longer
+    /// log.
+    TooLong {
+        /// The longest payload that the log takes, in bytes.
+        most: u64,
     },
 }
 
@@ -129,6 +134,7 @@ pub fn decode_reply(reply: &[u8]) -> Option<Appended> {
     match reply.outcome.get() {
         0 => Some(Appended::At { position, next }),
         1 => Some(Appended::Full { tail: position, head: next, capacity: reply.capacity.get() }),
+        2 => Some(Appended::TooLong { most: log::payload_bytes_max(reply.capacity.get()) }),
         _ => None,
     }
 }
@@ -157,6 +163,8 @@ mod tests {
             Some(Appended::Full { tail: 32, head: 96, capacity: 256 })
         );
         reply[0] = 2;
+        assert_eq!(decode_reply(&reply), Some(Appended::TooLong { most: 96 }));
+        reply[0] = 3;
         assert_eq!(decode_reply(&reply), None);
         assert_eq!(decode_reply(&reply[..31]), None);
     }

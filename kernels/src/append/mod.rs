@@ -19,10 +19,10 @@
 //!
 //! | bytes | reply |
 //! |---|---|
-//! | 0..4 | outcome: 0 appended, 1 full |
+//! | 0..4 | outcome: 0 appended, 1 full, 2 the record is longer than half of the log |
 //! | 4..8 | zero |
-//! | 8..16 | position of the record; if the log is full, its tail |
-//! | 16..24 | position of the next record; if the log is full, its head |
+//! | 8..16 | position of the record; if it is not appended, the log's tail |
+//! | 16..24 | position of the next record; if it is not appended, the log's head |
 //! | 24..32 | the log's capacity in bytes |
 
 mod kernel;

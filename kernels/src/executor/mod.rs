@@ -13,10 +13,11 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! An op may split into strands ([`strands`]) or walk ([`walks`]), both in the same rounds. Some kernels
-//! want the payload in memory of the executor's own until it is whole ([`held`]), or to wait until
-//! a word of memory changes ([`waiting`]) or a range is in its region's file ([`flushing`]). Long
-//! ones share the executor by account where several compete ([`shares`]).
+//! An op may split into strands ([`strands`]) or walk ([`walks`]), both in the same rounds. Some
+//! kernels want the payload in memory of the executor's own until it is whole ([`holding`], out of
+//! the pool in [`held`]), or to wait until a word of memory changes ([`waiting`]) or a range is in
+//! its region's file ([`flushing`]). Long ones share the executor by account where several compete
+//! ([`shares`]).
 
 mod admission;
 mod advance;
@@ -24,6 +25,7 @@ mod apart;
 mod burst;
 mod flushing;
 mod held;
+mod holding;
 mod long_buffers;
 mod payload;
 mod reply;

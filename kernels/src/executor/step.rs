@@ -4,7 +4,8 @@ use nic_wire::Status;
 
 use super::Limits;
 use super::apart::Facilities;
-use super::slot::{HOLDS, Op, Range, State};
+use super::held::Chain;
+use super::slot::{HOLDS, Op, Range, State, TAPS};
 use super::strands::{STRANDS_MAX, StrandHeader, Strands};
 use crate::FETCH_BYTES_MAX;
 use crate::kernel::{Event, Extent, Kernel, Outcome, Step};
@@ -76,7 +77,7 @@ impl<P: Copy> Op<P> {
         event: Event<'_>,
         turn: &mut Turn<'_, M>,
     ) -> After {
-        match self.ask(kernel, event, turn.limits) {
+        match self.ask(kernel, event, turn) {
             None => self.stop_at_bound(kernel),
             Some(Step::FetchToReply(extent)) => self.reply_with(kernel, extent, turn),
             Some(Step::Finish(Outcome::Fetched)) => self.reply_with_copy(event, turn),
@@ -112,7 +113,7 @@ impl<P: Copy> Op<P> {
             if let Err(status) = self.add_range(turn.memory, extent) {
                 return self.finish(status, false);
             }
-            match self.ask(kernel, Event::Replied { length: extent.length }, turn.limits) {
+            match self.ask(kernel, Event::Replied { length: extent.length }, turn) {
                 None => return self.stop_at_bound(kernel),
                 Some(Step::FetchToReply(next)) => extent = next,
                 Some(step) => return self.obey(kernel, step, turn),
@@ -165,7 +166,7 @@ impl<P: Copy> Op<P> {
                 self.submit(kernel, memory, &Request::FetchAdd(at, addend))
             }
             Step::StorePayload(extent) => self.place_held(kernel, extent, &mut turn.lent()),
-            Step::HoldPayload => self.hold_payload(&mut turn.lent()),
+            Step::HoldPayload => self.hold_payload(K::HAS_PRIVATE, &mut turn.lent()),
             Step::TapPayload(extent) => self.tap_payload(extent, &mut turn.lent()),
             Step::Peek { offset, length } => {
                 self.state = State::Peeking { offset, length };
@@ -175,7 +176,9 @@ impl<P: Copy> Op<P> {
                 self.state = State::Arranging { offset };
                 After::Queue
             }
-            Step::StoreHeld { offset, at } => self.store_held(kernel, offset, at, &mut turn.lent()),
+            Step::StoreRuns { offset, region } => {
+                self.store_runs(kernel, offset, region, &mut turn.lent())
+            }
             Step::StoreWords(at) => self.store_words(kernel, at, &mut turn.lent()),
             Step::Await { word, unlike, at_most } => {
                 self.await_word(word, unlike, at_most, &mut turn.lent())
@@ -190,17 +193,23 @@ impl<P: Copy> Op<P> {
 
     /// The kernel's answer to an event; `None` if it has taken all its steps.
     #[inline(always)]
-    fn ask<K: Kernel>(
+    fn ask<K: Kernel, M>(
         &mut self,
         kernel: &mut K,
         event: Event<'_>,
-        limits: &Limits,
+        turn: &mut Turn<'_, M>,
     ) -> Option<Step> {
         self.steps += 1;
-        if self.steps > limits.steps {
+        if self.steps > turn.limits.steps {
             return None;
         }
-        Some(kernel.step(event, &mut Reply::new(&mut self.gather)))
+        let mut reply = Reply::new(&mut self.gather);
+        if !K::HAS_PRIVATE {
+            return Some(kernel.step(event, &mut reply));
+        }
+        let has_some = self.marks & (HOLDS | TAPS) != 0;
+        let chain = if has_some { self.payload.held } else { Chain::NONE };
+        Some(kernel.step_privately(event, &mut reply, turn.facilities.held.private(&chain)))
     }
 
     #[inline(always)]

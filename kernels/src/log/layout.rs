@@ -126,6 +126,13 @@ pub const fn record_bytes(payload_length: u32) -> u64 {
     RECORD_HEADER_BYTES + (payload_length as u64).next_multiple_of(ALIGNMENT)
 }
 
+/// The longest payload that a log of some capacity takes, in bytes: its record takes half of the
+/// ring. A longer one might never fit, however much is trimmed, as no record goes over the ring's
+/// end.
+pub const fn payload_bytes_max(capacity: u64) -> u64 {
+    (capacity / 2 / ALIGNMENT * ALIGNMENT).saturating_sub(RECORD_HEADER_BYTES)
+}
+
 /// The checksum of a record.
 pub fn checksum(tag: u64, payload: &[u8]) -> u64 {
     xxh3_64_with_seed(payload, tag)

@@ -34,7 +34,8 @@
 //! | 32.. | payload, filled up to a multiple of 32 |
 //!
 //! No record goes over the ring's end: what is left there is a record of the kind *skip*, which
-//! readers pass over, as they do over one whose append failed.
+//! readers pass over, as they do over one whose append failed. So a record of more than half of the
+//! ring may never fit, and none is taken: [`payload_bytes_max`].
 //!
 //! A log in a region that is kept in a file outlives crashes. Appends that persist write nothing but
 //! their records to the file; its header is the owner's, who writes it when he formats the log, and
@@ -47,7 +48,7 @@ mod recovery;
 mod validate;
 mod writer;
 
-pub use layout::{HEADER_BYTES, RECORD_HEADER_BYTES, checksum, record_bytes};
+pub use layout::{HEADER_BYTES, RECORD_HEADER_BYTES, checksum, payload_bytes_max, record_bytes};
 pub use recovery::Recovery;
 pub use validate::{BadBatch, Batch, Record, Records, reply_bytes};
 pub use writer::{Log, LogError};
@@ -55,6 +56,10 @@ pub use writer::{Log, LogError};
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod fates;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting;

@@ -82,6 +82,7 @@ fn append_remotely(region: &RacyMem, author: u64) {
             match append::decode_reply(&reply).unwrap() {
                 Appended::At { .. } => break,
                 Appended::Full { .. } => thread::yield_now(),
+                Appended::TooLong { most } => panic!("more than {most} bytes"),
             }
         }
     }

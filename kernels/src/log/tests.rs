@@ -3,38 +3,31 @@
 use alloc::vec::Vec;
 
 use nic_shm::RacyMem;
-use nic_wire::{Fate, KernelId, Rkey, Span, Status, Time};
+use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
-use super::layout::{HEAD, Kind, TAIL, WATERMARK, state};
+use super::layout::{HEAD, TAIL, WATERMARK};
 use super::*;
-use crate::append::{self, Append, Appended, Persist};
+use crate::append::{self, Appended, Persist};
 use crate::bench::{Bench, op};
-use crate::dma::{DmaMemory, Settings};
-use crate::kernel::{Event, Step};
-use crate::mapped::{MappedMemory, Tables};
 use crate::random::Random;
-use crate::reply::Gather;
-use crate::{
-    Access, Budget, Builtin, Call, Executor, Finish, Invocation, Kernel, Limits, Memory, Reply,
-    SlotId, fetch,
-};
+use crate::{Access, Builtin, Finish, Invocation, Limits, SlotId, fetch};
 
 /// Where the log lies in its region.
-const ADDRESS: u64 = 128;
+pub(super) const ADDRESS: u64 = 128;
 
 /// A log of `capacity` bytes, and its bench.
-struct Logged {
-    bench: Bench,
-    log: Log,
-    rkey: Rkey,
+pub(super) struct Logged {
+    pub(super) bench: Bench,
+    pub(super) log: Log,
+    pub(super) rkey: Rkey,
 }
 
 impl Logged {
-    fn new(capacity: u64) -> Self {
+    pub(super) fn new(capacity: u64) -> Self {
         Self::with_limits(capacity, Limits::default())
     }
 
-    fn with_limits(capacity: u64, limits: Limits) -> Self {
+    pub(super) fn with_limits(capacity: u64, limits: Limits) -> Self {
         let mut bench = Bench::<Builtin>::with_limits(32, limits);
         let (region, rkey) = bench.region(ADDRESS + HEADER_BYTES + capacity + 16);
         let log = Log::format(region, ADDRESS, HEADER_BYTES + capacity).unwrap();
@@ -42,7 +35,7 @@ impl Logged {
         Logged { bench, log, rkey }
     }
 
-    fn start_append(&mut self, tag: u64, payload: &[u8], deadline: Time) -> SlotId {
+    pub(super) fn start_append(&mut self, tag: u64, payload: &[u8], deadline: Time) -> SlotId {
         let arguments = append::Arguments::home(ADDRESS, tag, payload).encode();
         let payload_length = payload.len() as u32;
         let base = op(KernelId::APPEND, &arguments);
@@ -50,20 +43,20 @@ impl Logged {
         self.bench.start(&self.rkey, &invocation).unwrap()
     }
 
-    fn append(&mut self, tag: u64, payload: &[u8]) -> Appended {
+    pub(super) fn append(&mut self, tag: u64, payload: &[u8]) -> Appended {
         let arguments = append::Arguments::home(ADDRESS, tag, payload).encode();
         let (finish, reply) = self.bench.call(&self.rkey, KernelId::APPEND, &arguments, payload);
         assert_eq!((finish.status, finish.fate), (Status::Ok, Fate::Executed));
         append::decode_reply(&reply).unwrap()
     }
 
-    fn start_fetch(&mut self, from: u64, wait_us: u32, deadline: Time) -> SlotId {
+    pub(super) fn start_fetch(&mut self, from: u64, wait_us: u32, deadline: Time) -> SlotId {
         let arguments = fetch::Arguments::home(ADDRESS, from, wait_us).encode();
         let invocation = Invocation { owner: 99, deadline, ..op(KernelId::FETCH, &arguments) };
         self.bench.start(&self.rkey, &invocation).unwrap()
     }
 
-    fn fetch(&mut self, from: u64, room: u32) -> Vec<u8> {
+    pub(super) fn fetch(&mut self, from: u64, room: u32) -> Vec<u8> {
         let arguments = fetch::Arguments::home(ADDRESS, from, 0).encode();
         let invocation = Invocation { reply_capacity: room, ..op(KernelId::FETCH, &arguments) };
         let slot = self.bench.start(&self.rkey, &invocation).unwrap();
@@ -101,7 +94,7 @@ impl Logged {
     }
 
     /// What the owner sees from a position on.
-    fn read_all(&self, from: u64) -> Vec<(u64, u64, Vec<u8>)> {
+    pub(super) fn read_all(&self, from: u64) -> Vec<(u64, u64, Vec<u8>)> {
         let (mut position, mut records, mut buffer) = (from, Vec::new(), Vec::new());
         while position < self.log.watermark() {
             let (record, next) = self.log.read(position, &mut buffer).unwrap();
@@ -113,21 +106,28 @@ impl Logged {
         records
     }
 
-    fn holds(&self) -> u32 {
+    /// Gives the last slots back that ops have.
+    pub(super) fn free(&mut self, slots: &[SlotId]) {
+        let bench = &mut self.bench;
+        slots.iter().for_each(|slot| bench.executor.free(*slot, &mut bench.memory));
+        assert!(bench.executor.is_idle());
+    }
+
+    pub(super) fn holds(&self) -> u32 {
         self.bench.memory.holds(self.rkey.export.get(), self.rkey.generation.get())
     }
 
-    fn set(&self, word: u64, value: u64) {
+    pub(super) fn set(&self, word: u64, value: u64) {
         word_of(&self.log).write(ADDRESS + word, &value.to_le_bytes()).unwrap();
     }
 }
 
 /// The memory of a log.
-fn word_of(log: &Log) -> RacyMem {
+pub(super) fn word_of(log: &Log) -> RacyMem {
     log.memory().clone()
 }
 
-fn bytes(random: &mut Random, most: u64) -> Vec<u8> {
+pub(super) fn bytes(random: &mut Random, most: u64) -> Vec<u8> {
     (0..random.below(most + 1)).map(|_| random.next() as u8).collect()
 }
 
@@ -182,6 +182,7 @@ fn appends_and_fetches_agree_with_an_oracle() {
                         assert!(tail <= logged.log.tail());
                         refused += 1;
                     }
+                    Appended::TooLong { most } => panic!("{} over {most} bytes", payload.len()),
                 }
             }
             if random.below(3) == 0 {
@@ -237,8 +238,28 @@ fn a_full_log_says_so_and_goes_on_when_it_is_trimmed() {
         logged.log.trim(384),
         Err(LogError::NoPosition { position: 384, head: 96, watermark: 352 })
     );
-    let too_long = logged.append(5, &[0; 1000]);
-    assert!(matches!(too_long, Appended::Full { capacity: 256, .. }));
+}
+
+#[test]
+fn a_record_of_more_than_half_a_log_is_refused_wherever_the_log_is() {
+    for capacity in [64, 96, 128, 256, 4096] {
+        let mut logged = Logged::new(capacity);
+        let most = payload_bytes_max(capacity);
+        let long = alloc::vec![9; most as usize + 1];
+        // The longest that is taken fits from every place in the ring, once all before is trimmed.
+        for round in 0..2 * capacity / 32 {
+            let before = (logged.log.tail(), logged.log.watermark());
+            assert_eq!(logged.append(0, &long), Appended::TooLong { most }, "round {round}");
+            let by_owner = logged.log.append(0, &long);
+            assert_eq!(by_owner, Err(LogError::TooLong { length: most + 1, most }));
+            assert_eq!((logged.log.tail(), logged.log.watermark()), before, "nothing has changed");
+            let appended = logged.append(1, &long[..most as usize]);
+            let Appended::At { next, .. } = appended else { panic!("{capacity}: {appended:?}") };
+            logged.log.trim(next).unwrap();
+            logged.append(2, &[]);
+            logged.log.trim(logged.log.watermark()).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -299,446 +320,6 @@ fn every_bad_argument_has_its_status() {
 }
 
 #[test]
-fn nothing_is_reserved_before_the_payload_is_whole() {
-    let mut logged = Logged::new(4096);
-    let deadline = Time::from_ns(50);
-    let late = logged.start_append(1, &[1; 100], deadline);
-    let gone = logged.start_append(2, &[2; 100], Time::NEVER);
-    let over = logged.start_append(3, &[3; 100], Time::NEVER);
-    for slot in [late, gone, over] {
-        let bench = &mut logged.bench;
-        bench.executor.payload(slot, 50, &[9; 50], &mut bench.memory).unwrap();
-        assert!(bench.run(Time::ZERO).is_empty());
-    }
-    let bench = &mut logged.bench;
-    assert_eq!(bench.executor.cancel(gone, &mut bench.memory), Fate::NotExecuted);
-    assert!(bench.executor.payload(over, 0, &[9; 51], &mut bench.memory).is_err());
-    let ended: Vec<_> = bench.run(deadline).iter().map(|(_, tag, f)| (*tag, *f)).collect();
-    let ended_as = |status| Finish { status, fate: Fate::NotExecuted, reply_length: 0 };
-    assert_eq!(ended.len(), 2);
-    assert!(ended.contains(&(1, ended_as(Status::Expired))));
-    assert!(ended.contains(&(3, ended_as(Status::BadArguments))));
-    assert_eq!((logged.log.tail(), logged.holds()), (0, 0));
-    bench_free(&mut logged, &[late, over]);
-    // All that was held is there again: of 8 MiB, 2 are for one export's ops.
-    let long = alloc::vec![7; 1 << 20];
-    let slots = [1, 2].map(|tag| logged.start_append(tag, &long, Time::NEVER));
-    let arguments = append::Arguments::home(ADDRESS, 5, b"x").encode();
-    let one_more = Invocation { payload_length: 1, ..op(KernelId::APPEND, &arguments) };
-    assert_eq!(logged.bench.start(&logged.rkey, &one_more), Err(Status::Busy));
-    let (domain, bench) = (logged.bench.domain, &mut logged.bench);
-    let others = bench.memory.export(domain, 0, Access::all(), &[], 6).unwrap();
-    assert_eq!(bench.call(&others, KernelId::APPEND, &arguments, b"x").0.status, Status::Ok);
-    let tail = logged.log.tail();
-    // A revocation ends those that wait.
-    let (export, generation) = (logged.rkey.export.get(), logged.rkey.generation.get());
-    logged.bench.memory.revoke(export, generation).unwrap();
-    logged.bench.executor.release_revoked(&mut logged.bench.memory);
-    let over = logged.bench.run(Time::ZERO);
-    assert!(over.iter().all(|(_, _, finish)| *finish == ended_as(Status::Revoked)));
-    assert_eq!((over.len(), logged.log.tail()), (2, tail));
-    bench_free(&mut logged, &slots);
-}
-
-fn bench_free(logged: &mut Logged, slots: &[SlotId]) {
-    let bench = &mut logged.bench;
-    slots.iter().for_each(|slot| bench.executor.free(*slot, &mut bench.memory));
-    assert!(bench.executor.is_idle());
-}
-
-#[test]
-fn from_reserve_to_commit_an_append_goes_on() {
-    let round = Budget { rounds: 1, cost: u64::MAX };
-    for by_cancelling in [false, true] {
-        let mut reserved = 0;
-        for rounds in 0..40 {
-            let mut logged = Logged::new(64 << 10);
-            let payload: Vec<u8> = (0..20_000).map(|at| at as u8).collect();
-            let deadline = Time::from_ns(50);
-            let slot = logged.start_append(1, &payload, deadline);
-            let Bench { executor, memory, .. } = &mut logged.bench;
-            executor.payload(slot, 0, &payload, memory).unwrap();
-            let mut ends = Vec::new();
-            for _ in 0..rounds {
-                executor.run(memory, Time::ZERO, round, &mut |_, _, finish| ends.push(finish));
-            }
-            if !ends.is_empty() {
-                break;
-            }
-            let is_reserved = logged.log.tail() > 0;
-            let is_open = is_reserved && logged.log.watermark() == 0;
-            reserved += u32::from(is_open);
-            let fate = if by_cancelling {
-                executor.cancel(slot, memory)
-            } else {
-                let mut fate = Fate::Unknown;
-                executor.run(memory, deadline, Budget::default(), &mut |_, _, finish| {
-                    fate = finish.fate;
-                    assert_eq!(finish.status == Status::Ok, is_reserved, "{finish:?}");
-                });
-                fate
-            };
-            logged.bench.run(deadline);
-            assert_eq!(fate == Fate::NotExecuted, !is_reserved, "round {rounds}");
-            assert_eq!(logged.log.watermark(), logged.log.tail());
-            let expected = [(0, 1, payload)];
-            assert_eq!(logged.read_all(0), expected[..usize::from(is_reserved)]);
-            assert_eq!(logged.holds(), 0);
-            logged.bench.executor.free(slot, &mut logged.bench.memory);
-            assert!(logged.bench.executor.is_idle());
-        }
-        assert!(reserved > 5, "only {reserved} rounds were between reserve and commit");
-    }
-}
-
-#[test]
-fn a_revocation_in_the_middle_leaves_a_log_that_can_be_mended() {
-    let round = Budget { rounds: 1, cost: u64::MAX };
-    let mut holes = 0;
-    for rounds in 0..20 {
-        let mut logged = Logged::new(64 << 10);
-        logged.append(1, b"before");
-        let payload = alloc::vec![5; 20_000];
-        let slot = logged.start_append(2, &payload, Time::NEVER);
-        let Bench { executor, memory, .. } = &mut logged.bench;
-        executor.payload(slot, 0, &payload, memory).unwrap();
-        for _ in 0..rounds {
-            executor.run(memory, Time::ZERO, round, &mut |_, _, _| {});
-        }
-        let _ = memory.revoke(logged.rkey.export.get(), logged.rkey.generation.get());
-        logged.bench.executor.release_revoked(&mut logged.bench.memory);
-        let over = logged.bench.run(Time::ZERO);
-        let reserved = logged.log.tail() - logged.log.watermark();
-        if let Some((_, _, finish)) = over.first() {
-            let fate = if logged.log.tail() > 64 { Fate::Unknown } else { Fate::NotExecuted };
-            let expected = Finish { status: Status::Revoked, fate, reply_length: 0 };
-            assert!(finish.status == Status::Ok || *finish == expected, "{finish:?}");
-        }
-        assert_eq!(logged.holds(), 0);
-        let skipped = logged.log.repair().unwrap();
-        assert!(skipped == reserved || skipped == 0, "{skipped} of {reserved}");
-        holes += u32::from(skipped > 0);
-        assert_eq!(logged.log.watermark(), logged.log.tail());
-        let found = logged.read_all(0);
-        assert_eq!(found[0], (0, 1, b"before".to_vec()));
-        assert!(found.len() == 1 || found[1] == (64, 2, payload));
-        // And it goes on.
-        let position = logged.log.append(3, b"after").unwrap();
-        assert_eq!(logged.read_all(position), [(position, 3, b"after".to_vec())]);
-    }
-    assert!(holes > 2, "{holes} holes");
-}
-
-#[test]
-fn a_repair_passes_over_holes_and_nothing_else() {
-    for seed in 0..200 {
-        let mut random = Random::new(seed);
-        let logged = Logged::new(8192);
-        let (mut expected, mut holes) = (Vec::new(), 0);
-        for tag in 0..200 {
-            // What lay there before must not be taken for records.
-            logged.log.append(tag, &bytes(&mut random, 900)).unwrap();
-            logged.log.trim(logged.log.watermark()).unwrap();
-        }
-        let start = logged.log.watermark();
-        for tag in 0..8 {
-            if random.below(2) == 0 {
-                let hole = 32 * (1 + random.below(8));
-                logged.set(TAIL, logged.log.tail() + hole);
-                holes += hole;
-            } else {
-                let payload = bytes(&mut random, 300);
-                let position = logged.log.append(tag, &payload).unwrap();
-                expected.push((position, tag, payload));
-            }
-        }
-        assert_eq!(logged.log.repair(), Ok(holes), "seed {seed}");
-        assert_eq!(logged.read_all(start), expected, "seed {seed}");
-        assert_eq!(logged.log.repair(), Ok(0));
-    }
-}
-
-#[test]
-fn an_append_waits_for_those_before_it() {
-    let mut logged = Logged::new(4096);
-    // Somebody else has reserved and is slow.
-    logged.set(TAIL, 64);
-    let deadline = Time::from_ns(5_000_000);
-    let slots = [1, 2].map(|tag| {
-        let slot = logged.start_append(tag, &[tag as u8; 10], deadline);
-        let bench = &mut logged.bench;
-        bench.executor.payload(slot, 0, &[tag as u8; 10], &mut bench.memory).unwrap();
-        slot
-    });
-    assert!(logged.bench.run(Time::ZERO).is_empty());
-    assert_eq!((logged.log.watermark(), logged.log.tail()), (0, 192));
-    let look_again = logged.bench.executor.next_deadline();
-    assert_eq!(look_again, Time::ZERO + Limits::default().look_again);
-    // Now that is done; whoever looks first takes the other along.
-    let memory = word_of(&logged.log);
-    let first = ADDRESS + HEADER_BYTES;
-    memory.write(first + 8, &20u64.to_le_bytes()).unwrap();
-    memory.write(first, &state(0, Kind::Skip).to_le_bytes()).unwrap();
-    let _ = memory;
-    assert!(logged.bench.run(Time::from_ns(1)).is_empty(), "nobody has told them");
-    logged.set(WATERMARK, 64);
-    let over = logged.bench.run(look_again);
-    assert_eq!(over.len(), 2);
-    assert!(over.iter().all(|(_, _, finish)| finish.status == Status::Ok));
-    assert_eq!(logged.log.watermark(), 192);
-    bench_free(&mut logged, &slots);
-
-    // One that gives up while it waits is taken along by the next.
-    logged.set(TAIL, 256);
-    let slot = logged.start_append(3, &[3; 10], deadline);
-    let bench = &mut logged.bench;
-    bench.executor.payload(slot, 0, &[3; 10], &mut bench.memory).unwrap();
-    assert!(bench.run(Time::from_ns(7)).is_empty());
-    let over = bench.run(deadline);
-    let finish = Finish { status: Status::Expired, fate: Fate::Unknown, reply_length: 0 };
-    assert_eq!(over, [(slot, 3, finish)]);
-    bench_free(&mut logged, &[slot]);
-    let memory = word_of(&logged.log);
-    memory.write(first + 192 + 8, &20u64.to_le_bytes()).unwrap();
-    memory.write(first + 192, &state(192, Kind::Skip).to_le_bytes()).unwrap();
-    let Appended::At { position: 320, .. } = logged.append(4, b"last") else { panic!() };
-    let tags: Vec<u64> = logged.read_all(0).iter().map(|(_, tag, _)| *tag).collect();
-    assert_eq!(tags, [1, 2, 3, 4]);
-}
-
-#[test]
-fn a_parked_fetch_costs_nothing_and_is_woken_by_an_append() {
-    let mut logged = Logged::new(4096);
-    let slots = [0; 3].map(|from| logged.start_fetch(from, 1_000_000, Time::NEVER));
-    assert!(logged.bench.run(Time::ZERO).is_empty());
-    assert!(slots.iter().all(|slot| logged.bench.executor.waits(*slot)));
-    for now in [1, 999_999] {
-        let Bench { executor, memory, .. } = &mut logged.bench;
-        let now = Time::from_ns(now);
-        let progress = executor.run(memory, now, Budget::default(), &mut |_, _, _| {});
-        assert_eq!((progress.ready, progress.waiting, progress.cost), (0, 3, 0));
-    }
-    let append = logged.start_append(7, b"apple", Time::NEVER);
-    let bench = &mut logged.bench;
-    bench.executor.payload(append, 0, b"apple", &mut bench.memory).unwrap();
-    let over = bench.run(Time::from_ns(999_999));
-    assert_eq!(over.len(), 4);
-    for slot in slots {
-        let reply = logged.bench.reply(slot);
-        let Ok(Batch::Records(mut records)) = Batch::parse(&reply, 0) else { panic!() };
-        let record = Record { position: 0, tag: 7, payload: b"apple" };
-        assert_eq!((records.next_position(), records.next()), (64, Some(record)));
-        assert_eq!(records.next(), None);
-    }
-    let ended: Vec<SlotId> = over.iter().map(|(slot, _, _)| *slot).collect();
-    bench_free(&mut logged, &ended);
-}
-
-#[test]
-fn a_parked_fetch_finds_what_the_owner_appends_and_ends_in_time() {
-    let mut logged = Logged::new(4096);
-    let start = Time::ZERO;
-    let slot = logged.start_fetch(0, 5_000, Time::NEVER);
-    assert!(logged.bench.run(start).is_empty());
-    logged.log.append(7, b"apple").unwrap();
-    assert!(logged.bench.run(start + Span::from_us(999)).is_empty());
-    assert_eq!(logged.bench.executor.next_deadline(), start + Span::from_ms(1));
-    assert_eq!(logged.bench.run(start + Span::from_ms(1)).len(), 1);
-    let reply = logged.bench.reply(slot);
-    assert!(matches!(Batch::parse(&reply, 0), Ok(Batch::Records(records)) if records.count() == 1));
-    bench_free(&mut logged, &[slot]);
-
-    // Without records it ends when it has waited long enough, or as it ends that it belongs to.
-    let patient = logged.start_fetch(64, 2_500, Time::NEVER);
-    let hasty = logged.start_fetch(64, 2_500, Time::from_ns(1_500_000));
-    let cancelled = logged.start_fetch(64, 2_500, Time::NEVER);
-    let mut ends = Vec::new();
-    for us in (0..=3000).step_by(100) {
-        let over = logged.bench.run(start + Span::from_us(us));
-        ends.extend(over.iter().map(|(slot, _, finish)| (us, *slot, finish.status)));
-        if us == 1000 {
-            let bench = &mut logged.bench;
-            let fate = bench.executor.cancel(cancelled, &mut bench.memory);
-            assert_eq!(fate, Fate::NotExecuted);
-        }
-    }
-    assert_eq!(ends, [(1500, hasty, Status::Expired), (2500, patient, Status::Ok)]);
-    let reply = logged.bench.reply(patient);
-    assert!(
-        matches!(Batch::parse(&reply, 64), Ok(Batch::Records(records)) if records.count() == 0)
-    );
-    bench_free(&mut logged, &[patient, hasty]);
-
-    let revoked = logged.start_fetch(64, 2_500, Time::NEVER);
-    assert!(logged.bench.run(start).is_empty());
-    let (export, generation) = (logged.rkey.export.get(), logged.rkey.generation.get());
-    logged.bench.memory.revoke(export, generation).unwrap();
-    logged.bench.executor.release_revoked(&mut logged.bench.memory);
-    assert_eq!(logged.bench.run(start)[0].2.status, Status::Revoked);
-    assert_eq!(logged.holds(), 0);
-    bench_free(&mut logged, &[revoked]);
-}
-
-#[test]
-fn more_than_may_wait_do_not() {
-    let mut logged = Logged::with_limits(4096, Limits { waits: 2, ..Limits::default() });
-    let slots = [0; 3].map(|from| logged.start_fetch(from, 1_000_000, Time::NEVER));
-    let over = logged.bench.run(Time::ZERO);
-    assert_eq!(over.len(), 1);
-    assert_eq!((over[0].0, over[0].2.status), (slots[2], Status::Ok));
-    let reply = logged.bench.reply(slots[2]);
-    assert!(matches!(Batch::parse(&reply, 0), Ok(Batch::Records(records)) if records.count() == 0));
-    let bench = &mut logged.bench;
-    bench.executor.free(slots[2], &mut bench.memory);
-
-    // An append behind one that is slow cannot end well without a wait; the next takes it along.
-    logged.set(TAIL, 64);
-    let slow = logged.start_append(1, &[1; 10], Time::NEVER);
-    let bench = &mut logged.bench;
-    bench.executor.payload(slow, 0, &[1; 10], &mut bench.memory).unwrap();
-    let finish = Finish { status: Status::Busy, fate: Fate::Unknown, reply_length: 0 };
-    assert_eq!(bench.run(Time::ZERO), [(slow, 1, finish)]);
-    bench.executor.free(slow, &mut bench.memory);
-    let (memory, first) = (word_of(&logged.log), ADDRESS + HEADER_BYTES);
-    memory.write(first + 8, &20u64.to_le_bytes()).unwrap();
-    memory.write(first, &state(0, Kind::Skip).to_le_bytes()).unwrap();
-    logged.start_append(2, b"", Time::NEVER);
-    // Both who waited hear of it.
-    assert_eq!(logged.bench.run(Time::ZERO).len(), 3);
-    let tags: Vec<u64> = logged.read_all(0).iter().map(|(_, tag, _)| *tag).collect();
-    assert_eq!(tags, [1, 2]);
-}
-
-#[test]
-fn an_append_that_reserved_nothing_is_not_executed() {
-    let mut bench = Bench::<Builtin>::new(8);
-    let (region, rkey) = bench.region(64 << 10);
-    let log = Log::format(region.clone(), 0, 32 << 10).unwrap();
-    let arguments = append::Arguments::home(0, 1, b"apple").encode();
-    let invocation = Invocation { payload_length: 5, ..op(KernelId::APPEND, &arguments) };
-    let slot = bench.start(&rkey, &invocation).unwrap();
-    bench.executor.payload(slot, 0, b"apple", &mut bench.memory).unwrap();
-    let round = |bench: &mut Bench| {
-        let Bench { executor, memory, .. } = bench;
-        let round = Budget { rounds: 1, cost: u64::MAX };
-        executor.run(memory, Time::ZERO, round, &mut |_, _, _| panic!("it is not over"));
-    };
-    round(&mut bench); // held: the header is asked for
-    round(&mut bench); // the header has come: the swap is asked for
-    log.append(2, b"another was first").unwrap();
-    round(&mut bench); // the swap is lost: the header is asked for again
-    region.write(0, &[0; 8]).unwrap(); // the owner gives the log up
-    let end = bench.run(Time::ZERO);
-    let finish = end[0].2;
-    assert_eq!((finish.status, finish.fate), (Status::BadArguments, Fate::NotExecuted));
-}
-
-#[test]
-fn failures_of_the_device_leave_no_hole() {
-    let latency = Span::from_ns(0)..=Span::from_ns(9);
-    let settings = Settings { depth: 4, latency, failures_per_million: 200_000, seed: 4 };
-    let mut memory = DmaMemory::new(MappedMemory::new(Tables::default()), settings);
-    let domain = memory.add_domain().unwrap();
-    let region = RacyMem::allocate(1 << 20);
-    let home = memory.register(domain, region.clone(), 0).unwrap();
-    let rkey = memory.export(domain, home, Access::all(), &[], 3).unwrap();
-    let log = Log::format(region, 0, 1 << 20).unwrap();
-    let mut executor = Executor::<Builtin, DmaMemory>::new(16, Limits::default());
-    let grant = memory.admit(&rkey).unwrap();
-    let (mut now, mut tag, mut ends) = (Time::ZERO, 0, Vec::new());
-    while ends.len() < 1500 {
-        while executor.room() > 0 {
-            let payload = [tag as u8; 100];
-            let arguments = append::Arguments::home(0, tag, &payload).encode();
-            let base = op(KernelId::APPEND, &arguments);
-            let invocation = Invocation { owner: tag, payload_length: 100, ..base };
-            let slot = executor.start(&mut memory, now, grant, &invocation).unwrap();
-            executor.payload(slot, 0, &payload, &mut memory).unwrap();
-            tag += 1;
-        }
-        now += Span::from_ns(3);
-        memory.advance(now);
-        let mut over = Vec::new();
-        executor.run(&mut memory, now, Budget::default(), &mut |slot, owner, finish| {
-            over.push((slot, owner, finish));
-        });
-        for (slot, owner, finish) in over {
-            ends.push((owner, finish));
-            executor.free(slot, &mut memory);
-        }
-        if executor.ready() == 0 && executor.room() == 0 {
-            now = executor.next_deadline();
-        }
-    }
-    // The last may have left the watermark to the next.
-    log.append(u64::MAX, b"end").unwrap();
-    let (mut position, mut tags, mut buffer) = (0, Vec::new(), Vec::new());
-    while position < log.watermark() {
-        let (record, next) = log.read(position, &mut buffer).unwrap();
-        tags.extend(record.map(|record| record.tag));
-        position = next;
-    }
-    let failed = ends.iter().filter(|(_, finish)| finish.status == Status::TransferFailed).count();
-    assert!(failed > 100, "{failed} failed");
-    for (tag, finish) in ends {
-        let found = tags.iter().filter(|found| **found == tag).count();
-        match finish.fate {
-            Fate::Executed => assert_eq!((found, finish.status), (1, Status::Ok), "{tag}"),
-            Fate::NotExecuted => assert_eq!(found, 0, "{tag}"),
-            Fate::Unknown => assert!(found <= 1, "{tag}"),
-        }
-    }
-}
-
-#[test]
-fn a_record_that_memory_refuses_is_one_to_be_skipped() {
-    let region = RacyMem::allocate(4096);
-    let log = Log::format(region.clone(), 0, 4096).unwrap();
-    let arguments = append::Arguments::home(0, 1, &[1; 100]).encode();
-    let call = Call { arguments: &arguments, home: 0, payload_length: 100, reply_capacity: 64 };
-    let mut append = Append::begin(&call).unwrap();
-    let (mut gather, mut scratch) = (Gather::EMPTY, [0; 64]);
-    gather.begin(64);
-    let mut event = Event::Start;
-    let mut refusals = 0;
-    let outcome = loop {
-        assert!(refusals < 100);
-        let step = append.step(event, &mut Reply::new(&mut gather));
-        event = match step {
-            Step::HoldPayload => Event::Held,
-            Step::Fetch(at) => {
-                let into = &mut scratch[..at.length as usize];
-                region.read(at.at.address, into).unwrap();
-                Event::Fetched(into)
-            }
-            Step::CompareSwap { at, expected, desired } => {
-                let found = region.load64(at.at.address).unwrap();
-                if found == expected {
-                    region.write(at.at.address, &desired.to_le_bytes()).unwrap();
-                }
-                Event::Old(found)
-            }
-            Step::Store { at, word } => {
-                region.write(at.at.address, &word.to_le_bytes()).unwrap();
-                Event::Written
-            }
-            Step::StoreWords(_) => Event::Written,
-            Step::StorePayload(_) => {
-                assert!(append.must_end());
-                refusals += 1;
-                Event::Refused(Status::TransferFailed)
-            }
-            Step::Finish(outcome) => break outcome,
-            step => panic!("{step:?}"),
-        };
-    };
-    assert_eq!(outcome, crate::Outcome::Abandoned(Status::TransferFailed));
-    assert_eq!(refusals, 17);
-    assert_eq!(log.read(0, &mut Vec::new()), Ok((None, 160)));
-    assert_eq!((log.watermark(), log.tail()), (160, 160));
-}
-
-#[test]
 fn changed_replies_are_noticed() {
     let mut logged = Logged::new(4096);
     for tag in 0..4 {
@@ -767,6 +348,4 @@ crate::bench::also_on_dma!(
     appends_and_fetches_agree_with_an_oracle,
     a_full_log_says_so_and_goes_on_when_it_is_trimmed,
     every_bad_argument_has_its_status,
-    nothing_is_reserved_before_the_payload_is_whole,
-    a_parked_fetch_finds_what_the_owner_appends_and_ends_in_time,
 );

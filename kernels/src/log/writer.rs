@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::layout::{
     ALIGNMENT, CAPACITY_MAX, HEAD, HEADER_BYTES, Header, Kind, MAGIC, POSITION_MAX,
-    RECORD_HEADER_BYTES, RecordHeader, TAIL, WATERMARK, checksum, record_bytes, state, to_ring_end,
+    RECORD_HEADER_BYTES, RecordHeader, TAIL, WATERMARK, checksum, payload_bytes_max, record_bytes,
+    state, to_ring_end,
 };
 use super::validate::Record;
 
@@ -46,6 +47,14 @@ pub enum LogError {
         free: u64,
         /// Bytes of the ring.
         capacity: u64,
+    },
+    /// The record would take more than half of the ring: split it, or take a longer log.
+    #[error("{length} bytes of payload are no record of this log; it takes {most} at the most")]
+    TooLong {
+        /// Length of the payload in bytes.
+        length: u64,
+        /// The longest that the log takes.
+        most: u64,
     },
     /// A position that the log has not, or no longer.
     #[error("position {position} is not one of {head} to {watermark}")]
@@ -162,10 +171,14 @@ impl Log {
     /// again. Returns its position.
     ///
     /// # Errors
-    /// [`LogError::Full`]; [`LogError::NoLog`] if the header was overwritten.
+    /// [`LogError::Full`]; [`LogError::TooLong`]; [`LogError::NoLog`] if the header was overwritten.
     pub fn append(&self, tag: u64, payload: &[u8]) -> Result<u64, LogError> {
-        let too_long = LogError::Full { wanted: u64::MAX, free: 0, capacity: self.capacity };
+        let most = payload_bytes_max(self.capacity);
+        let too_long = LogError::TooLong { length: payload.len() as u64, most };
         let length = u32::try_from(payload.len()).map_err(|_| too_long)?;
+        if u64::from(length) > most {
+            return Err(too_long);
+        }
         let size = record_bytes(length);
         let (start, position) = loop {
             let (tail, head) = (self.tail(), self.head());

@@ -4,21 +4,18 @@ use nic_wire::{KernelId, Status};
 use zerocopy::IntoBytes;
 
 use super::layout::{
-    Answer, Arguments, BLOCK, HEADER_BYTES, HeaderLayout, RECORD_BYTES_MAX, RUNS_MAX, Shape,
+    Answer, Arguments, COUNTERS_BYTES, HEADER_BYTES, HeaderLayout, PARTITIONS_MAX,
+    RECORD_BYTES_MAX, Shape,
 };
-use crate::TRANSFER_BYTES_MAX;
-use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Pointer, Step};
+use super::lots::{BLOCK, Lot, Lots, UNIT, first, lots, sort};
+use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Pointer, Run, Step};
 use crate::reply::Reply;
+use crate::{ARRANGED_BLOCKS, TRANSFER_BYTES_MAX};
 
 /// How often a refused access to what is reserved is tried again.
 const RETRIES_MAX: u8 = 16;
-/// How often an op asks for a place, others having been faster: then it says how far it came, with
-/// steps left for that.
-const ATTEMPTS_MAX: u32 = RUNS_MAX + 2_000;
-/// The most records of a block.
-const RECORDS_MAX: usize = BLOCK as usize / 8;
-/// The most partitions.
-const PARTITIONS_MAX: usize = 1 << super::PARTITION_BITS_MAX;
+/// How often an op asks for places, others having been faster: then it says how far it came.
+const ATTEMPTS_MAX: u16 = PARTITIONS_MAX as u16 + 2_000;
 
 /// What is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +24,18 @@ enum Phase {
     Payload,
     /// The header is read.
     Header,
-    /// A block is put in order, and the next run in it is found.
-    Run,
-    /// What its partition has is read.
+    /// The last word of the last partition is read: all of them are there.
+    Room,
+    /// A block is put in order, and what it has is counted.
+    Arrange,
+    /// What the partitions have is read.
     Look,
-    /// The run is given a place behind it.
+    // From the first place that was given to the end of Count some is reserved and not counted.
+    /// A partition's records are given a place behind what it has.
     Reserve,
-    // From here to Count the run is reserved and not counted.
-    /// It is stored.
+    /// Those of a block are stored.
     Store,
-    /// It is counted.
+    /// Those of a partition are counted.
     Count,
 }
 
@@ -44,30 +43,32 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionWrite {
     header: u64,
-    /// Where the run goes, in records of its partition.
-    place: u64,
+    /// How many records are counted.
     records: u64,
     shape: Shape,
-    /// How often a place was asked for.
-    attempts: u32,
     length: u32,
-    /// Where the block begins in the payload, and the run and its end in the block.
+    /// Where the block begins in the payload, and the run that is being stored in the block.
     block: u32,
     start: u32,
     end: u32,
-    partition: u16,
-    /// The partitions below are left out of the block.
+    /// How often a place was asked for.
+    attempts: u16,
+    /// Records of partitions from here to there are written.
     from: u16,
+    until: u16,
+    /// The one that is reserved, stored or counted.
+    partition: u16,
     region: u8,
-    /// The block is in order.
-    in_order: bool,
     phase: Phase,
     retries: u8,
+    /// Something is reserved.
+    has_reserved: bool,
 }
 
 impl Kernel for PartitionWrite {
     const ID: KernelId = KernelId::PARTITION_WRITE;
     const IS_BUILT_IN: bool = true;
+    const HAS_PRIVATE: bool = true;
 
     #[inline]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
@@ -84,7 +85,6 @@ impl Kernel for PartitionWrite {
         }
         Ok(PartitionWrite {
             header: arguments.header.get(),
-            place: 0,
             records: 0,
             // Another is read before it is used.
             shape: Shape {
@@ -94,205 +94,252 @@ impl Kernel for PartitionWrite {
                 by: super::By::Hash,
                 capacity: 0,
             },
-            attempts: 0,
             length: call.payload_length,
             block: 0,
             start: 0,
             end: 0,
-            partition: 0,
+            attempts: 0,
             from: arguments.from_partition.get(),
+            until: 0,
+            partition: 0,
             region: call.region(arguments.region.get())?,
-            in_order: false,
             phase: Phase::Payload,
             retries: 0,
+            has_reserved: false,
         })
     }
 
-    fn arrange(&mut self, block: &mut [u8]) -> u32 {
-        let mut seen = 0;
-        if !self.in_order {
-            self.sort(block);
-            self.in_order = true;
-            seen = 2 * block.len() as u32;
-        }
-        let size = usize::from(self.shape.record_bytes);
-        // It is in order: few records are looked at.
-        let after = |from: u32, partition: u32| {
-            let first = from as usize / size;
-            let is_below = |place: usize| {
-                let record = &block[place * size..][..size];
-                u32::from(self.shape.partition_of(record)) < partition
-            };
-            (partition_point(first, block.len() / size, is_below) * size) as u32
-        };
-        let start = after(self.end, self.from.into());
-        let first = block[start as usize..].get(..size);
-        let partition = first.map_or(0, |record| self.shape.partition_of(record));
-        let end = after(start, u32::from(partition) + 1);
-        (self.start, self.end, self.partition) = (start, end, partition);
-        // A record looked at is a line that was sorted just now.
-        seen + 64
+    fn step(&mut self, _: Event<'_>, _: &mut Reply<'_>) -> Step {
+        Step::UNEXPECTED
     }
 
-    #[inline]
-    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
+    fn step_privately(
+        &mut self,
+        event: Event<'_>,
+        reply: &mut Reply<'_>,
+        private: &mut [u8],
+    ) -> Step {
+        if (event, self.phase) == (Event::Start, Phase::Payload) {
+            return Step::HoldPayload;
+        }
+        let Some(lots) = lots(private) else { return Step::UNEXPECTED };
+        if let Event::Refused(status) = event {
+            return self.refused(status, lots);
+        }
+        self.retries = 0;
         match (event, self.phase) {
-            (Event::Start, _) => Step::HoldPayload,
-            (Event::Held, Phase::Payload) => self.go(Phase::Header),
-            (Event::Fetched(bytes), Phase::Header) => self.begin_runs(bytes, reply),
-            (Event::Arranged, Phase::Run) if self.start == self.end => self.next_block(reply),
-            (Event::Arranged, Phase::Run) => self.go(Phase::Look),
-            (Event::Fetched(bytes), Phase::Look) => match bytes.first_chunk() {
-                Some(word) => self.reserve(u64::from_le_bytes(*word), reply),
-                None => Step::UNEXPECTED,
-            },
-            (Event::Old(reserved), Phase::Reserve) if reserved == self.place => {
-                self.go(Phase::Store)
+            (Event::Held, Phase::Payload) => self.go(Phase::Header, lots),
+            (Event::Fetched(bytes), Phase::Header) => self.take_header(bytes, lots, reply),
+            (Event::Fetched(_), Phase::Room) => self.go(Phase::Arrange, lots),
+            (Event::Arranged, Phase::Arrange) => {
+                let next = if self.next_block(UNIT) { Phase::Arrange } else { Phase::Look };
+                self.go(next, lots)
             }
-            // Another op was faster.
-            (Event::Old(reserved), Phase::Reserve) => self.reserve(reserved, reply),
-            (Event::Written, Phase::Store) => self.go(Phase::Count),
+            (Event::Fetched(bytes), Phase::Look) => self.take_counters(bytes, lots, reply),
+            (Event::Old(reserved), Phase::Reserve) => self.reserved(reserved, lots, reply),
+            (Event::Written, Phase::Store) => self.stored(lots, reply),
             (Event::Old(_), Phase::Count) => {
-                self.records += self.count();
-                self.go(Phase::Run)
+                self.records += u64::from(self.lot(lots).count.get());
+                self.partition += 1;
+                self.count(lots, reply)
             }
-            // Others may have reserved behind it: the run cannot be given back.
-            (Event::Refused(Status::TransferFailed), _) if self.retries < RETRIES_MAX => {
-                self.retries += 1;
-                self.go(self.phase)
-            }
-            (Event::Refused(status), _) => Step::abandon(status),
             _ => Step::UNEXPECTED,
         }
     }
 
+    fn arrange(&mut self, blocks: &mut [&mut [u8]; ARRANGED_BLOCKS], private: &mut [u8]) -> u32 {
+        if let Some(lots) = lots(private) {
+            sort(&self.shape, blocks, lots);
+        }
+        2 * blocks.iter().map(|block| block.len() as u32).sum::<u32>()
+    }
+
+    fn next_run(&mut self, block: &[u8], private: &mut [u8]) -> Option<Run> {
+        let (shape, lots, shift) = (self.shape, lots(private)?, self.shape.record_shift());
+        if self.end > self.start {
+            // The one before is stored.
+            self.lot(lots).advance((self.end - self.start) >> shift);
+        }
+        let partition_at = |place: usize| {
+            let record = block.get(place << shift..).unwrap_or_default();
+            shape.partition_of(record)
+        };
+        let (records, start) = (block.len() >> shift, self.end as usize >> shift);
+        let start = match start {
+            0 => first(0, records, 1, |place| partition_at(place) >= self.from),
+            start => start,
+        };
+        let partition = if start < records { partition_at(start) } else { self.until };
+        if partition >= self.until {
+            self.start = block.len() as u32;
+            self.end = self.start;
+            return None;
+        }
+        let usual = UNIT >> shift >> shape.bits;
+        let end = first(start + 1, records, usual, |place| partition_at(place) > partition);
+        (self.start, self.end) = ((start << shift) as u32, (end << shift) as u32);
+        self.partition = partition;
+        let place = shape.place(partition, self.lot(lots).place.get());
+        let address = self.header.wrapping_add(place);
+        Some(Run { start: self.start, length: self.end - self.start, address })
+    }
+
     #[inline]
     fn must_end(&self) -> bool {
-        matches!(self.phase, Phase::Store | Phase::Count)
+        self.has_reserved
     }
 }
 
 impl PartitionWrite {
     /// Takes the header.
-    fn begin_runs(&mut self, bytes: &[u8], reply: &mut Reply<'_>) -> Step {
+    fn take_header(&mut self, bytes: &[u8], lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
         let Some(shape) = HeaderLayout::shape(bytes) else {
             return Step::fail(Status::BadArguments);
         };
         self.shape = shape;
-        let fits = self.length.is_multiple_of(shape.record_bytes.into())
-            && self.length <= shape.payload_bytes_max()
-            && self.from < shape.count();
+        self.until = shape.count();
+        let fits = self.length.is_multiple_of(shape.record_bytes.into()) && self.from < self.until;
         if !fits {
             return Step::fail(Status::BadArguments);
         }
         if self.length == 0 {
-            return self.answer(0, reply);
+            return self.answer(reply);
         }
-        self.go(Phase::Run)
+        self.go(Phase::Room, lots)
     }
 
-    /// Reserves what the run takes behind the records that its partition has, if it fits.
-    fn reserve(&mut self, reserved: u64, reply: &mut Reply<'_>) -> Step {
-        self.attempts += 1;
-        self.place = reserved;
-        let end = reserved.checked_add(self.count());
-        let fits = end.is_some_and(|end| end <= self.shape.capacity);
-        if !fits || self.attempts > ATTEMPTS_MAX {
-            return self.answer(self.partition, reply);
+    /// Goes on so many bytes. Whether there are any; if not, the first block comes next.
+    fn next_block(&mut self, bytes: usize) -> bool {
+        self.block += bytes as u32;
+        let is_there = self.block < self.length;
+        if !is_there {
+            self.block = 0;
         }
-        self.go(Phase::Reserve)
+        (self.start, self.end) = (0, 0);
+        is_there
     }
 
-    /// Puts a block's records in the order of their partitions; those of one stay as they are.
-    fn sort(&self, block: &mut [u8]) {
-        // Copies of a known length need no calls.
-        match self.shape.record_bytes {
-            8 => self.sort_records::<8>(block),
-            16 => self.sort_records::<16>(block),
-            32 => self.sort_records::<32>(block),
-            64 => self.sort_records::<64>(block),
-            128 => self.sort_records::<128>(block),
-            _ => self.sort_records::<256>(block),
+    /// Takes what the partitions have.
+    fn take_counters(&mut self, bytes: &[u8], lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
+        let (counters, _) = bytes.as_chunks::<{ COUNTERS_BYTES as usize }>();
+        for (lot, counters) in lots.iter_mut().zip(counters) {
+            let (words, _) = counters.as_chunks();
+            lot.place = u64::from_le_bytes(words[0]).into();
         }
+        self.partition = self.from;
+        self.reserve(lots, reply)
     }
 
-    fn sort_records<const SIZE: usize>(&self, block: &mut [u8]) {
-        let (mut partitions, mut places) = ([0_u8; RECORDS_MAX], [0_u16; PARTITIONS_MAX]);
-        let (records, _) = block.as_chunks::<SIZE>();
-        for (record, partition) in records.iter().zip(&mut partitions) {
-            // Below 256.
-            *partition = self.shape.partition_of(record) as u8;
-            places[usize::from(*partition)] += 1;
+    /// The partition had so many. If that is what was known, the op's own have their place now.
+    fn reserved(&mut self, reserved: u64, lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
+        let lot = self.lot(lots);
+        if lot.place.get() == reserved {
+            self.has_reserved = true;
+            self.partition += 1;
+        } else {
+            // Another op was faster.
+            lot.place = reserved.into();
         }
-        let mut before = 0;
-        for place in &mut places[..usize::from(self.shape.count())] {
-            (*place, before) = (before, before + *place);
-        }
-        let mut sorted = [0; BLOCK as usize];
-        let (places_there, _) = sorted.as_chunks_mut::<SIZE>();
-        for (record, partition) in records.iter().zip(partitions) {
-            let place = &mut places[usize::from(partition)];
-            places_there[usize::from(*place)] = *record;
-            *place += 1;
-        }
-        block.copy_from_slice(&sorted[..block.len()]);
+        self.reserve(lots, reply)
     }
 
-    fn next_block(&mut self, reply: &mut Reply<'_>) -> Step {
-        self.block += BLOCK.min(self.length - self.block);
-        (self.start, self.end, self.from, self.in_order) = (0, 0, 0, false);
-        if self.block == self.length {
-            return self.answer(0, reply);
+    /// Asks for a place in the next partition, for all that the op has for it. Where they do not
+    /// fit, neither that partition nor those behind it get any.
+    fn reserve(&mut self, lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
+        if self.seek(lots) {
+            self.attempts += 1;
+            let fits = self.lot(lots).end().is_some_and(|end| end <= self.shape.capacity);
+            if fits && self.attempts <= ATTEMPTS_MAX {
+                return self.go(Phase::Reserve, lots);
+            }
+            self.until = self.partition;
         }
-        self.go(Phase::Run)
+        if !self.has_reserved {
+            return self.answer(reply);
+        }
+        self.go(Phase::Store, lots)
     }
 
-    fn answer(&self, partition: u16, reply: &mut Reply<'_>) -> Step {
-        let answer = Answer {
-            done: self.block.into(),
-            partition: partition.into(),
-            reserved: 0.into(),
-            records: self.records.into(),
-        };
+    /// Some runs of the block are stored.
+    fn stored(&mut self, lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
+        let block = (self.length - self.block).min(BLOCK as u32);
+        if self.start < block || self.next_block(BLOCK) {
+            return self.go(Phase::Store, lots);
+        }
+        self.partition = self.from;
+        self.count(lots, reply)
+    }
+
+    /// Counts what the next partition got.
+    fn count(&mut self, lots: &mut Lots, reply: &mut Reply<'_>) -> Step {
+        if self.seek(lots) { self.go(Phase::Count, lots) } else { self.answer(reply) }
+    }
+
+    /// Memory refused the last step. Others may have reserved behind it: nothing can be given back.
+    fn refused(&mut self, status: Status, lots: &mut Lots) -> Step {
+        if status != Status::TransferFailed || self.retries == RETRIES_MAX {
+            return Step::abandon(status);
+        }
+        self.retries += 1;
+        // The run was not stored.
+        self.end = self.start;
+        self.go(self.phase, lots)
+    }
+
+    fn answer(&self, reply: &mut Reply<'_>) -> Step {
+        let is_done = self.until == self.shape.count();
+        let answer = Answer::new((!is_done).then_some(self.until), self.records);
         match reply.append(answer.as_bytes()) {
             Ok(()) => Step::DONE,
             Err(full) => full.into(),
         }
     }
 
-    /// How many records the run has.
-    fn count(&self) -> u64 {
-        u64::from((self.end - self.start) / u32::from(self.shape.record_bytes))
-    }
-
     /// Does what a phase is for.
-    fn go(&mut self, phase: Phase) -> Step {
-        if phase != self.phase {
-            self.retries = 0;
-        }
+    fn go(&mut self, phase: Phase, lots: &mut Lots) -> Step {
         self.phase = phase;
         match phase {
             Phase::Payload => Step::HoldPayload,
             Phase::Header => {
                 Step::Fetch(Extent::named(self.region, self.header, HEADER_BYTES as u32))
             }
-            Phase::Run => Step::Arrange { offset: self.block },
-            Phase::Look => Step::Fetch(self.counter(0)),
-            Phase::Reserve => Step::CompareSwap {
-                at: self.counter(0),
-                expected: self.place,
-                desired: self.place + self.count(),
-            },
-            Phase::Store => {
-                let place = self.shape.place(self.partition, self.place);
-                let at = self.found(place, self.end - self.start);
-                Step::StoreHeld { offset: self.block + self.start, at }
+            Phase::Room => {
+                // Shapes that make sense have a length.
+                let end = self.shape.bytes().unwrap_or(u64::MAX);
+                Step::Fetch(self.found(end - 8, 8))
             }
-            Phase::Count => Step::FetchAdd { at: self.counter(8), addend: self.count() },
+            Phase::Arrange => Step::Arrange { offset: self.block },
+            Phase::Look => {
+                let length = COUNTERS_BYTES as u32 * u32::from(self.shape.count());
+                Step::Fetch(self.found(HEADER_BYTES, length))
+            }
+            Phase::Reserve => {
+                let (at, lot) = (self.counter(0), self.lot(lots));
+                let expected = lot.place.get();
+                Step::CompareSwap { at, expected, desired: expected + u64::from(lot.count.get()) }
+            }
+            Phase::Store => Step::StoreRuns { offset: self.block, region: self.region },
+            Phase::Count => {
+                Step::FetchAdd { at: self.counter(8), addend: self.lot(lots).count.get().into() }
+            }
         }
     }
 
-    /// One of the run's partition's counters.
+    /// Goes to the next partition that the op has records for. Whether there is one.
+    fn seek(&mut self, lots: &Lots) -> bool {
+        let left = &lots[usize::from(self.partition)..usize::from(self.until)];
+        let empty = left.iter().take_while(|lot| lot.count.get() == 0).count();
+        // At most as many as there are partitions.
+        self.partition += empty as u16;
+        self.partition < self.until
+    }
+
+    /// What the op has for the partition.
+    fn lot<'a>(&self, lots: &'a mut Lots) -> &'a mut Lot {
+        &mut lots[usize::from(self.partition)]
+    }
+
+    /// One of the partition's counters.
     fn counter(&self, which: u64) -> Extent {
         self.found(self.shape.counters(self.partition) + which, 8)
     }
@@ -302,14 +349,4 @@ impl PartitionWrite {
         let address = self.header.wrapping_add(offset);
         Extent::followed(Pointer { region: self.region, address }, length)
     }
-}
-
-/// From a place on, the first of which something does not hold that holds up to there.
-fn partition_point(from: usize, to: usize, holds: impl Fn(usize) -> bool) -> usize {
-    let (mut from, mut to) = (from, to);
-    while from < to {
-        let middle = from + (to - from) / 2;
-        if holds(middle) { from = middle + 1 } else { to = middle }
-    }
-    from
 }

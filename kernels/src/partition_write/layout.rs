@@ -4,8 +4,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::FETCH_BYTES_MAX;
 use crate::kernel::{BadArguments, HOME_REGION};
-use crate::{FETCH_BYTES_MAX, TRANSFER_BYTES_MAX};
 
 /// How a header begins.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"nic-par1");
@@ -15,13 +15,15 @@ pub const HEADER_BYTES: u64 = 64;
 pub const PARTITION_BITS_MAX: u8 = 8;
 /// The longest record in bytes.
 pub const RECORD_BYTES_MAX: u16 = 256;
-/// What is put in order at a time, in bytes.
-pub(super) const BLOCK: u32 = FETCH_BYTES_MAX as u32;
+/// The most partitions.
+pub(super) const PARTITIONS_MAX: usize = 1 << PARTITION_BITS_MAX;
 /// Length of a partition's counters in bytes.
 pub(super) const COUNTERS_BYTES: u64 = 16;
-/// How many runs an op may make: each takes five steps of the 64 Ki that an op has, and one more
-/// whenever another op is faster.
-pub(super) const RUNS_MAX: u32 = 12_000;
+/// In place of a partition's number: all is written.
+const ALL: u16 = u16::MAX;
+
+// An op looks at all of them at once.
+const _: () = assert!(PARTITIONS_MAX * COUNTERS_BYTES as usize <= FETCH_BYTES_MAX);
 
 /// How keys are distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +64,6 @@ impl Shape {
         each.checked_mul(self.count().into())?.checked_add(self.first_partition())
     }
 
-    /// The longest payload of an op in bytes: so that its runs, at worst, are few enough.
-    pub fn payload_bytes_max(&self) -> u32 {
-        let runs = u32::from(self.count()).min(BLOCK / u32::from(self.record_bytes));
-        (RUNS_MAX / runs).saturating_mul(BLOCK).min(TRANSFER_BYTES_MAX / BLOCK * BLOCK)
-    }
-
     /// The partition that a record belongs to, which has the shape's length.
     #[inline]
     pub fn partition_of(&self, record: &[u8]) -> u16 {
@@ -78,6 +74,11 @@ impl Shape {
             By::Hash => xxh3_64(&key.to_le_bytes()) >> 56 >> (PARTITION_BITS_MAX - self.bits),
         };
         place as u16 & (self.count() - 1)
+    }
+
+    /// The logarithm of a record's length.
+    pub(super) fn record_shift(&self) -> u32 {
+        self.record_bytes.trailing_zeros()
     }
 
     /// Whether there can be such partitions.
@@ -173,7 +174,7 @@ pub struct Arguments {
     pub header: U64,
     /// The number of its region within the domain, or [`HOME_REGION`].
     pub region: U16,
-    /// Of the first block, partitions below this one are left out.
+    /// Records of partitions below this one are left out.
     pub from_partition: U16,
     /// Zero.
     pub reserved: U32,
@@ -201,7 +202,7 @@ impl Arguments {
         }
     }
 
-    /// Goes on with a payload whose first block is written for partitions below this one.
+    /// Goes on with a payload whose records of partitions below this one are written.
     #[must_use]
     pub fn from_partition(mut self, partition: u16) -> Self {
         self.from_partition = partition.into();
@@ -231,10 +232,9 @@ impl Arguments {
 )]
 #[repr(C)]
 pub struct Answer {
-    pub(super) done: U32,
-    pub(super) partition: U16,
-    pub(super) reserved: U16,
-    pub(super) records: U64,
+    rest_from: U16,
+    zero: [u8; 6],
+    records: U64,
 }
 
 const _: () = assert!(size_of::<Answer>() == Answer::BYTES as usize);
@@ -243,16 +243,16 @@ impl Answer {
     /// Length in bytes.
     pub const BYTES: u32 = 16;
 
-    /// How many bytes of the payload are written whole. If that is less than all, another op goes on
-    /// with the payload from these bytes on, [from](Arguments::from_partition) the
-    /// [`partition`](Self::partition) that had no room.
-    pub fn done(&self) -> u32 {
-        self.done.get()
+    pub(super) fn new(rest_from: Option<u16>, records: u64) -> Self {
+        let rest_from = rest_from.unwrap_or(ALL).into();
+        Answer { rest_from, zero: [0; 6], records: records.into() }
     }
 
-    /// The partition that had no room, or too many other writers, if not all is written.
-    pub fn partition(&self) -> u16 {
-        self.partition.get()
+    /// The partition that had no room for the op's records, or too many other writers. Those below
+    /// it have theirs; it and those above got none, and another op with the same payload goes on
+    /// [from](Arguments::from_partition) there. `None` if all is written.
+    pub fn rest_from(&self) -> Option<u16> {
+        Some(self.rest_from.get()).filter(|partition| *partition != ALL)
     }
 
     /// How many records the op has written.
@@ -262,6 +262,6 @@ impl Answer {
 
     /// Reads a reply; `None` if it is none to a PARTITION_WRITE.
     pub fn decode(reply: &[u8]) -> Option<Answer> {
-        Answer::read_from_bytes(reply).ok().filter(|answer| answer.reserved.get() == 0)
+        Answer::read_from_bytes(reply).ok().filter(|answer| answer.zero == [0; 6])
     }
 }

@@ -2,28 +2,27 @@
 //! shuffle (StRoM §6.3). What kind of records there are, how they are distributed and where the
 //! partitions lie is said by a header that the owner has laid; an op names that and brings records.
 //!
-//! The payload is held until it is whole. Then block by block, 4 KiB of payload each, the records
-//! are put in the order of their partitions, the order within a partition kept; each run of one
-//! partition is reserved behind what is there, stored, and counted as written. Many ops may do so at
-//! once. Records of one partition are whole up to `reserved` when `written` has come to the same.
+//! The payload is held until it is whole. Then its records are counted and put in the order of their
+//! partitions, 16 KiB at a time, the order within a partition kept. One after the other, each
+//! partition gets a place for all of the op's records behind what is there; then they are stored,
+//! many runs of one partition each by every step, and counted as written. Many ops may do so at once.
+//! Records of one partition are whole up to `reserved` when `written` has come to the same.
 //!
-//! A run for which a partition has no room ends the op, and so do too many others that are faster:
-//! the reply says how far it came, and an op with the same records from there on, which names the
-//! partition to begin with, goes on without writing any twice. How many runs an op may make is bounded, so many partitions take shorter
-//! payloads: [`Shape::payload_bytes_max`].
+//! A partition that has no room for all of the op's records, or too many others that are faster, ends
+//! the op: partitions below have their records, it and those above get none. The reply says which,
+//! and an op with the same records that names it goes on without writing any twice.
 //!
 //! | bytes | arguments |
 //! |---|---|
 //! | 0..8 | address of the header, a multiple of 64 |
 //! | 8..10 | its region's number within the domain, or 0xffff for that of the rkey |
-//! | 10..12 | of the first block, partitions below this one are left out: they are written |
+//! | 10..12 | records of partitions below this one are left out: they are written |
 //! | 12..16 | zero |
 //!
 //! | bytes | reply |
 //! |---|---|
-//! | 0..4 | how many bytes of the payload are in blocks that are written whole; all: the op is done |
-//! | 4..6 | of the block behind them, the partition to go on with; else 0 |
-//! | 6..8 | zero |
+//! | 0..2 | the partition to go on with, or 0xffff: all is written |
+//! | 2..8 | zero |
 //! | 8..16 | how many records were written |
 //!
 //! | bytes | header |
@@ -41,6 +40,7 @@
 
 mod kernel;
 mod layout;
+mod lots;
 mod validate;
 mod writer;
 
@@ -51,5 +51,7 @@ pub use layout::{
 pub use validate::{BadHeader, Counters};
 pub use writer::{FormatError, Partitions};
 
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod tests;

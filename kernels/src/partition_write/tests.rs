@@ -8,21 +8,21 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 use super::*;
 use crate::bench::{Bench, op};
 use crate::random::Random;
-use crate::{Access, Budget, Builtin, Invocation};
+use crate::{Access, Budget, Builtin, Executor, Invocation, Limits, SlotId, TRANSFER_BYTES_MAX};
 
 /// Where the header is; not at the region's start.
-const AT: u64 = 192;
+pub(super) const AT: u64 = 192;
 
 /// A region with partitions, and what should be in them.
-struct Partitioned {
-    bench: Bench,
-    partitions: Partitions,
+pub(super) struct Partitioned {
+    pub(super) bench: Bench,
+    pub(super) partitions: Partitions,
     rkey: Rkey,
     expected: Vec<Vec<Vec<u8>>>,
 }
 
 impl Partitioned {
-    fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: Shape) -> Self {
         let mut bench = Bench::<Builtin>::new(8);
         let (region, rkey) = bench.region(AT + shape.bytes().unwrap());
         let partitions = Partitions::format(region, AT, shape).unwrap();
@@ -30,14 +30,19 @@ impl Partitioned {
         Partitioned { bench, partitions, rkey, expected }
     }
 
-    fn call(&mut self, payload: &[u8], from_partition: u16) -> (Status, Fate, Option<Answer>) {
+    /// Begins an op, and brings its payload.
+    pub(super) fn begin(
+        &mut self,
+        owner: u64,
+        payload: &[u8],
+        from_partition: u16,
+        deadline: Time,
+    ) -> Result<SlotId, Status> {
         let arguments = Arguments::home(AT).from_partition(from_partition).encode();
         let base = op(KernelId::PARTITION_WRITE, &arguments);
-        let invocation = Invocation { payload_length: payload.len() as u32, ..base };
-        let slot = match self.bench.start(&self.rkey, &invocation) {
-            Ok(slot) => slot,
-            Err(status) => return (status, Fate::NotExecuted, None),
-        };
+        let payload_length = payload.len() as u32;
+        let invocation = Invocation { owner, payload_length, deadline, ..base };
+        let slot = self.bench.start(&self.rkey, &invocation)?;
         // The parts come from the end on, and none has the length of a block.
         let mut parts: Vec<(usize, &[u8])> =
             payload.chunks(1448).enumerate().map(|(at, part)| (at * 1448, part)).collect();
@@ -46,6 +51,14 @@ impl Partitioned {
             let bench = &mut self.bench;
             bench.executor.payload(slot, at as u32, part, &mut bench.memory).unwrap();
         }
+        Ok(slot)
+    }
+
+    fn call(&mut self, payload: &[u8], from_partition: u16) -> (Status, Fate, Option<Answer>) {
+        let slot = match self.begin(0, payload, from_partition, Time::NEVER) {
+            Ok(slot) => slot,
+            Err(status) => return (status, Fate::NotExecuted, None),
+        };
         let over = self.bench.run(Time::ZERO);
         assert_eq!(over.len(), 1);
         let answer = Answer::decode(&self.bench.reply(slot));
@@ -73,12 +86,12 @@ impl Partitioned {
     }
 }
 
-fn shape(bits: u8, record_bytes: u16, capacity: u64) -> Shape {
+pub(super) fn shape(bits: u8, record_bytes: u16, capacity: u64) -> Shape {
     let key_offset = (record_bytes / 2) & !7;
     Shape { bits, record_bytes, key_offset, by: By::Hash, capacity }
 }
 
-fn records(count: u64, size: u16, random: &mut Random) -> Vec<u8> {
+pub(super) fn records(count: u64, size: u16, random: &mut Random) -> Vec<u8> {
     let bytes = count as usize * usize::from(size);
     (0..bytes.div_ceil(8)).flat_map(|_| random.below(u64::MAX).to_le_bytes()).collect()
 }
@@ -91,14 +104,11 @@ fn every_record_is_in_its_partition_in_the_order_it_came() {
         let base = shape(random.below(9) as u8, 8 << random.below(6), 8000);
         let mut partitioned = Partitioned::new(Shape { by, ..base });
         for _ in 0..4 {
-            let most = partitioned.partitions.shape().payload_bytes_max().min(100_000);
-            let count = random.below(u64::from(most) / u64::from(base.record_bytes) + 1);
-            let payload = records(count.min(2000), base.record_bytes, &mut random);
+            let count = random.below(2001);
+            let payload = records(count, base.record_bytes, &mut random);
             let (status, fate, answer) = partitioned.call(&payload, 0);
             assert_eq!((status, fate), (Status::Ok, Fate::Executed), "seed {seed}");
-            let answer = answer.unwrap();
-            assert_eq!(answer.done() as usize, payload.len());
-            assert_eq!(answer.records(), count.min(2000));
+            assert_eq!(answer, Some(Answer::new(None, count)));
             partitioned.expect(&payload);
         }
         partitioned.check();
@@ -110,101 +120,148 @@ fn every_record_is_in_its_partition_in_the_order_it_came() {
 fn the_longest_payload_ends_within_the_steps_of_an_op() {
     for (bits, record_bytes) in [(0, 8), (4, 8), (8, 8), (8, 256)] {
         let mut partitioned = Partitioned::new(shape(bits, record_bytes, 140_000 >> bits << 1));
-        let most = partitioned.partitions.shape().payload_bytes_max();
-        assert!(most >= 180 << 10, "{most} bytes to {} partitions", 1 << bits);
-        let count = u64::from(most / u32::from(record_bytes));
+        let count = u64::from(TRANSFER_BYTES_MAX) / u64::from(record_bytes);
         let payload = records(count, record_bytes, &mut Random::new(5));
         let (status, _, answer) = partitioned.call(&payload, 0);
-        assert_eq!(status, Status::Ok);
-        assert_eq!(answer.unwrap().done(), most);
+        assert_eq!((status, answer), (Status::Ok, Some(Answer::new(None, count))));
         partitioned.expect(&payload);
         partitioned.check();
-        let longer = [&payload[..], &[0; 4096]].concat();
+        let longer = [&payload[..], &[0; 256]].concat();
         assert_eq!(partitioned.call(&longer, 0).0, Status::BadArguments);
     }
 }
 
 #[test]
-fn a_full_partition_is_named_and_the_rest_goes_on_elsewhere() {
-    let mut random = Random::new(3);
-    let mut partitioned = Partitioned::new(shape(3, 16, 200));
-    let payload = records(2000, 16, &mut random);
-    let (status, _, answer) = partitioned.call(&payload, 0);
-    let answer = answer.unwrap();
-    assert_eq!(status, Status::Ok);
-    let done = answer.done() as usize;
-    assert!(done < payload.len() && done.is_multiple_of(4096));
-    // What is written: all blocks before, and of this one what comes before the partition.
-    partitioned.expect(&payload[..done]);
-    let block = payload[done..].chunks(4096).next().unwrap();
-    let shape = *partitioned.partitions.shape();
-    let is_written = |record: &&[u8]| shape.partition_of(record) < answer.partition();
-    let written: Vec<u8> = block.chunks_exact(16).filter(is_written).flatten().copied().collect();
-    partitioned.expect(&written);
+fn an_op_reserves_and_counts_once_for_each_partition() {
+    let mut partitioned = Partitioned::new(shape(4, 8, 20_000));
+    for blocks in [1_u64, 2, 16] {
+        // As many of each partition in each block.
+        let mut next = [0_u64; 16];
+        let payload: Vec<u8> = (0..blocks * 512)
+            .flat_map(|place| {
+                let partition = place as u16 % 16;
+                let is_its = |key: &u64| {
+                    partitioned.partitions.shape().partition_of(&key.to_le_bytes()) == partition
+                };
+                let next = &mut next[usize::from(partition)];
+                let key = (*next..).find(is_its).unwrap();
+                *next = key + 1;
+                key.to_le_bytes()
+            })
+            .collect();
+        let before = partitioned.bench.memory.admitted;
+        assert_eq!(partitioned.call(&payload, 0).0, Status::Ok, "{blocks}");
+        let admitted = partitioned.bench.memory.admitted - before;
+        // The header, the last word, all counters; two words for each partition, and its runs: one
+        // in four blocks, and one more for each border between them.
+        let runs = 16 * blocks.div_ceil(4)..=16 * blocks.div_ceil(4) + blocks;
+        assert!(runs.contains(&(admitted - 3 - 2 * 16)), "{admitted} accesses by {blocks} blocks");
+        partitioned.expect(&payload);
+    }
     partitioned.check();
-    let count: usize = partitioned.expected.iter().map(Vec::len).sum();
-    assert_eq!(answer.records(), count as u64);
-
-    // The owner makes room: the same partitions, longer. The op goes on from where it stopped.
-    let mut longer = Partitioned::new(Shape { capacity: 3000, ..shape });
-    let (status, _, rest) = longer.call(&payload[done..], answer.partition());
-    assert_eq!((status, rest.unwrap().done() as usize), (Status::Ok, payload.len() - done));
-    let left = |record: &&[u8]| !is_written(record);
-    let left: Vec<u8> = block.chunks_exact(16).filter(left).flatten().copied().collect();
-    longer.expect(&left);
-    longer.expect(&payload[done + block.len()..]);
-    longer.check();
-    assert_eq!(rest.unwrap().records() + answer.records(), 2000);
 }
 
-/// Partition 1 has room for 10 records, and 4 of them. One op brings 8 more, for which there is no
-/// room, and three others 2 each, one of which has none either; they begin at any rounds.
 #[test]
-fn an_op_without_room_takes_none_from_others() {
-    let by = By::Radix { shift: 0 };
-    let shape = Shape { bits: 1, record_bytes: 8, key_offset: 0, by, capacity: 10 };
-    for code in 0..(12 * 12 * 12) {
-        let starts = [0, code % 12, code / 12 % 12, 12 + code / 144];
+fn no_step_takes_long() {
+    let mut partitioned = Partitioned::new(shape(8, 8, 4000));
+    let payload = records(100_000, 8, &mut Random::new(1));
+    let slot = partitioned.begin(0, &payload, 0, Time::NEVER).unwrap();
+    let (Bench { executor, memory, .. }, mut rounds) = (&mut partitioned.bench, 0);
+    // What it has cost to hold the payload is told here.
+    executor.run(memory, Time::ZERO, Budget { rounds: 0, cost: 0 }, &mut |_, _, _| {});
+    while executor.ready() > 0 {
+        let budget = Budget { rounds: 1, cost: u64::MAX };
+        let progress = executor.run(memory, Time::ZERO, budget, &mut |_, _, _| {});
+        // Four blocks are looked at twice.
+        assert!(progress.cost <= 1 + 2 * 4 * 64, "{progress:?} in round {rounds}");
+        rounds += 1;
+    }
+    assert!(rounds > 2 * 256 + 195 / 4 + 195, "{rounds} rounds");
+    executor.free(slot, memory);
+    partitioned.expect(&payload);
+    partitioned.check();
+}
+
+#[test]
+fn a_full_partition_is_named_and_the_rest_goes_on_elsewhere() {
+    let mut stopped = 0;
+    for seed in 0..60 {
+        let mut random = Random::new(seed);
+        let (bits, size) = (random.below(9) as u8, 8 << random.below(6));
+        let shape = shape(bits, size, random.below(2000 >> bits) + 20);
         let mut partitioned = Partitioned::new(shape);
-        // So many records of partition 0 and of partition 1.
-        let begin = |partitioned: &mut Partitioned, owner: u64, even: u64, odd: u64| {
-            let keys = (0..even).map(|_| 0).chain((0..odd).map(|_| 1));
-            let payload: Vec<u8> = keys.flat_map(|key| (owner << 32 | key).to_le_bytes()).collect();
-            let arguments = Arguments::home(AT).encode();
-            let base = op(KernelId::PARTITION_WRITE, &arguments);
-            let payload_length = payload.len() as u32;
-            let invocation = Invocation { owner, payload_length, ..base };
-            let bench = &mut partitioned.bench;
-            let slot = bench.start(&partitioned.rkey, &invocation).unwrap();
-            bench.executor.payload(slot, 0, &payload, &mut bench.memory).unwrap();
-        };
-        begin(&mut partitioned, 1, 0, 4);
-        partitioned.bench.run(Time::ZERO);
-        let mut acknowledged = Vec::new();
-        for at in 0..200 {
-            for (which, _) in starts.iter().enumerate().filter(|(_, start)| **start == at) {
-                let (even, odd) = [(1, 8), (0, 2), (1, 2), (0, 2)][which];
-                begin(&mut partitioned, 2 + which as u64, even, odd);
-            }
-            let (Bench { executor, memory, .. }, mut over) = (&mut partitioned.bench, Vec::new());
-            let budget = Budget { rounds: 1, cost: 1 << 20 };
-            executor
-                .run(memory, Time::ZERO, budget, &mut |slot, owner, _| over.push((slot, owner)));
-            for (slot, owner) in over {
-                let answer = Answer::decode(&partitioned.bench.reply(slot)).unwrap();
-                if answer.records() == [9, 2, 3, 2][owner as usize - 2] {
-                    acknowledged.push(owner);
-                }
-            }
+        for _ in 0..3 {
+            let count = random.below(1200);
+            let payload = records(count, size, &mut random);
+            let (status, _, answer) = partitioned.call(&payload, 0);
+            let answer = answer.unwrap();
+            assert_eq!(status, Status::Ok, "seed {seed}");
+            // What is written: all that comes before the partition.
+            let until = answer.rest_from().unwrap_or(shape.count());
+            let is_written = |record: &&[u8]| shape.partition_of(record) < until;
+            let chunks = payload.chunks_exact(size.into());
+            let written: Vec<&[u8]> = chunks.clone().filter(is_written).collect();
+            assert_eq!(answer.records(), written.len() as u64, "seed {seed}");
+            partitioned.expect(&written.concat());
+            partitioned.check();
+            let Some(partition) = answer.rest_from() else { continue };
+            stopped += 1;
+            let its = chunks.clone().filter(|record| shape.partition_of(record) == partition);
+            let whole = partitioned.partitions.counters(partition).whole().unwrap();
+            assert!(whole + its.count() as u64 > shape.capacity, "seed {seed}: there was room");
+
+            // The owner makes room: the same partitions, longer. Another op writes the rest.
+            let mut longer = Partitioned::new(Shape { capacity: 3000, ..shape });
+            let (status, _, rest) = longer.call(&payload, partition);
+            let left: Vec<&[u8]> = chunks.filter(|record| !is_written(record)).collect();
+            let expected = Answer::new(None, left.len() as u64);
+            assert_eq!((status, rest), (Status::Ok, Some(expected)), "seed {seed}");
+            longer.expect(&left.concat());
+            longer.check();
         }
-        let whole = partitioned.partitions.counters(1).whole().unwrap();
-        let mut found = alloc::vec![0; whole as usize * 8];
-        partitioned.partitions.read(1, 0, &mut found).unwrap();
-        let (words, _) = found.as_chunks::<8>();
-        let owners: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word) >> 32).collect();
-        assert_eq!(whole, 10, "{starts:?}: there is room for three times two");
-        assert_eq!(acknowledged.len(), 3, "{starts:?}: {acknowledged:?}");
-        assert!(acknowledged.iter().all(|owner| owners.contains(owner)), "{starts:?}: {owners:?}");
+    }
+    assert!(stopped > 50, "{stopped} ops found no room");
+}
+
+#[test]
+fn from_the_first_reservation_on_an_op_goes_to_its_end() {
+    let round = Budget { rounds: 1, cost: u64::MAX };
+    let (deadline, payload) = (Time::from_ns(50), records(1500, 8, &mut Random::new(2)));
+    for by_cancelling in [false, true] {
+        let mut open = 0;
+        for rounds in 0.. {
+            let mut partitioned = Partitioned::new(shape(2, 8, 1000));
+            let slot = partitioned.begin(0, &payload, 0, deadline).unwrap();
+            let Bench { executor, memory, .. } = &mut partitioned.bench;
+            let mut ends = 0;
+            for _ in 0..rounds {
+                executor.run(memory, Time::ZERO, round, &mut |_, _, _| ends += 1);
+            }
+            if ends > 0 {
+                break;
+            }
+            let counters = (0..4).map(|partition| partitioned.partitions.counters(partition));
+            let is_open = counters.clone().any(|counters| counters.whole().is_none());
+            let is_reserved = counters.map(|counters| counters.reserved).sum::<u64>() > 0;
+            open += u32::from(is_open);
+            if by_cancelling {
+                let fate = executor.cancel(slot, memory);
+                assert_eq!(fate == Fate::NotExecuted, !is_reserved, "round {rounds}");
+            } else {
+                executor.run(memory, deadline, Budget::default(), &mut |_, _, finish| {
+                    let status = if is_reserved { Status::Ok } else { Status::Expired };
+                    assert_eq!(finish.status, status, "round {rounds}");
+                });
+            }
+            partitioned.bench.run(deadline);
+            partitioned.expect(&payload[..if is_reserved { payload.len() } else { 0 }]);
+            partitioned.check();
+            let Bench { executor, memory, .. } = &mut partitioned.bench;
+            executor.free(slot, memory);
+            assert!(executor.is_idle());
+            assert_eq!(memory.holds(partitioned.rkey.export.get(), 1), 0);
+        }
+        assert!(open > 8, "only {open} rounds were between the first place and the last count");
     }
 }
 
@@ -217,7 +274,7 @@ fn every_bad_argument_has_its_status() {
     }
     assert_eq!(partitioned.call(&[0; 16], 4).0, Status::BadArguments);
     let (status, _, answer) = partitioned.call(&[], 0);
-    assert_eq!((status, answer.unwrap().done()), (Status::Ok, 0));
+    assert_eq!((status, answer), (Status::Ok, Some(Answer::new(None, 0))));
     let mut call = |arguments: &[u8]| {
         let (bench, rkey) = (&mut partitioned.bench, &partitioned.rkey);
         bench.call(rkey, KernelId::PARTITION_WRITE, arguments, &[0; 16]).0.status
@@ -241,9 +298,9 @@ fn every_bad_argument_has_its_status() {
     let number = bench.register(&small);
     let rkey = bench.memory.export(domain, number, Access::all(), &[], 4).unwrap();
     let arguments = Arguments::home(0).encode();
-    // The counters are there, the partition is not.
+    // The counters are there, the last partition is not: nothing is reserved in others.
     let (finish, _) = bench.call(&rkey, KernelId::PARTITION_WRITE, &arguments, &[255; 16]);
-    assert_eq!((finish.status, finish.fate), (Status::BadPointer, Fate::Unknown));
+    assert_eq!((finish.status, finish.fate), (Status::BadPointer, Fate::NotExecuted));
     for rights in [Access::READ | Access::ATOMIC, Access::READ | Access::WRITE, Access::WRITE] {
         let rkey = bench.memory.export(domain, 0, rights, &[], 4).unwrap();
         let arguments = Arguments::home(AT).encode();
@@ -270,60 +327,27 @@ fn every_bad_argument_has_its_status() {
 }
 
 #[test]
-fn streams_that_come_at_once_lose_nothing() {
-    use std::thread;
-    let shape = Shape { by: By::Radix { shift: 0 }, ..shape(3, 16, 20_000) };
-    let region = RacyMem::allocate(AT + shape.bytes().unwrap());
-    let partitions = Partitions::format(region.clone(), AT, shape).unwrap();
-    let stream = |number: u64| {
-        let region = region.clone();
-        move || {
-            let mut bench = Bench::<Builtin>::new(1);
-            let home = bench.register(&region);
-            let rkey = bench.memory.export(bench.domain, home, Access::all(), &[], 7).unwrap();
-            for first in (0..40_000u64).step_by(400) {
-                let payload: Vec<u8> = (first..first + 400)
-                    .flat_map(|key| [number, key])
-                    .flat_map(u64::to_le_bytes)
-                    .collect();
-                let arguments = Arguments::home(AT).encode();
-                let id = KernelId::PARTITION_WRITE;
-                let (finish, _) = bench.call(&rkey, id, &arguments, &payload);
-                assert_eq!(finish.status, Status::Ok);
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let threads = [0, 1].map(|number| scope.spawn(stream(number)));
-        // What is said to be whole is, at any time.
-        while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
-            for partition in 0..8 {
-                let Some(whole) = partitions.counters(partition).whole() else { continue };
-                let from = whole.saturating_sub(64);
-                let mut found = alloc::vec![0; (whole - from) as usize * 16];
-                partitions.read(partition, from, &mut found).unwrap();
-                let keys = found.as_chunks::<16>().0.iter().map(|record| record[8]);
-                assert!(keys.into_iter().all(|key| u16::from(key & 7) == partition));
-            }
-        }
-    });
-    for partition in 0..8 {
-        assert_eq!(partitions.counters(partition).whole(), Some(10_000));
-        let mut found = alloc::vec![0; 10_000 * 16];
-        partitions.read(partition, 0, &mut found).unwrap();
-        let mut next = [u64::from(partition); 2];
-        for record in found.as_chunks::<16>().0 {
-            let (words, _) = record.as_chunks::<8>();
-            let [stream, key] = [words[0], words[1]].map(u64::from_le_bytes);
-            assert_eq!(key, next[stream as usize], "each stream's records are in order");
-            next[stream as usize] += 8;
-        }
+fn an_op_that_finds_no_room_to_be_held_changes_nothing() {
+    // An export has a quarter of the pool: four blocks, one of which is the op's own.
+    let limits = Limits { held_bytes: 16 * 4096, ..Limits::default() };
+    let mut partitioned = Partitioned::new(shape(2, 8, 2000));
+    partitioned.bench.executor = Executor::new(8, limits);
+    let payload = records(2048, 8, &mut Random::new(9));
+    for _ in 0..3 {
+        let (bench, rkey) = (&mut partitioned.bench, &partitioned.rkey);
+        let arguments = Arguments::home(AT).encode();
+        let (finish, _) = bench.call(rkey, KernelId::PARTITION_WRITE, &arguments, &payload);
+        assert_eq!((finish.status, finish.fate), (Status::Busy, Fate::NotExecuted));
+        assert_eq!(partitioned.call(&payload[..3 * 4096], 0).0, Status::Ok);
+        partitioned.expect(&payload[..3 * 4096]);
     }
+    partitioned.check();
+    assert!(partitioned.bench.executor.is_idle());
 }
 
 crate::bench::also_on_dma!(
     every_record_is_in_its_partition_in_the_order_it_came,
     a_full_partition_is_named_and_the_rest_goes_on_elsewhere,
-    an_op_without_room_takes_none_from_others,
+    from_the_first_reservation_on_an_op_goes_to_its_end,
     every_bad_argument_has_its_status,
 );

@@ -7,10 +7,12 @@ mod list;
 mod log;
 mod lookup;
 mod object;
+mod partition;
 mod prism;
 mod read;
 mod records;
 mod rpc;
+mod sketch;
 mod version;
 mod walk;
 mod word;
@@ -58,8 +60,11 @@ pub struct OpKind {
     /// Makes what a connection's ops borrow.
     pub prepare: fn(&Ground<'_>) -> Result<Prepared>,
     /// Makes what issues it.
-    pub open: fn(Ground<'_>) -> Result<Box<dyn Lane + '_>>,
+    pub open: Open,
 }
+
+/// Makes what issues ops.
+pub type Open = fn(Ground<'_>) -> Result<Box<dyn Lane + '_>>;
 
 /// What `--size` may be.
 #[derive(Clone, Copy, Debug)]
