@@ -79,7 +79,7 @@ impl<'a> Reply<'a> {
     ///
     /// # Errors
     /// They do not fit; usually the kernel then returns `error.into()`.
-    #[inline]
+    #[inline(always)]
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), ReplyFull> {
         let start = self.len();
         let limit = usize::from(self.0.room);

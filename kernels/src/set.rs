@@ -9,14 +9,20 @@ use crate::kernel::{BadArguments, Call, Kernel};
 /// Which kernel it is gets decided once per event; what is then done with it is compiled for each
 /// kernel alone, so that the compiler sees what that kernel answers.
 pub trait KernelSet: Sized {
+    /// Tells the kernels of the set apart.
+    type Kind: Copy;
+
     /// The numbers of the kernels in the set.
     const IDS: &'static [KernelId];
 
     /// Does something with the kernel of that number; `None` if the set has no such kernel.
     fn choose<T: Choice<Self>>(kernel: KernelId, choice: T) -> Option<T::Output>;
 
-    /// The number of this kernel.
-    fn id(&self) -> KernelId;
+    /// Which kernel of the set it is.
+    fn kind(&self) -> Self::Kind;
+
+    /// Does something with the kernel of that kind.
+    fn choose_kind<T: Choice<Self>>(kind: Self::Kind, choice: T) -> T::Output;
 
     /// Does something with this kernel.
     fn visit<T: Visit>(&mut self, visit: T) -> T::Output;
@@ -162,7 +168,15 @@ macro_rules! kernel_set {
             "two kernels of the set have the same number",
         );
 
+        const _: () = {
+        // As the set's own tag, so that one becomes the other at no cost.
+        #[derive(Clone, Copy)]
+        #[repr(u8)]
+        pub enum Kind { $($variant),+ }
+
         impl $crate::KernelSet for $name {
+            type Kind = Kind;
+
             const IDS: &'static [$crate::__KernelId] =
                 &[$(<$kernel as $crate::Kernel>::ID),+];
 
@@ -181,8 +195,17 @@ macro_rules! kernel_set {
             }
 
             #[inline(always)]
-            fn id(&self) -> $crate::__KernelId {
-                match self { $($name::$variant(_) => <$kernel as $crate::Kernel>::ID,)+ }
+            fn kind(&self) -> Kind {
+                match self { $($name::$variant(_) => Kind::$variant,)+ }
+            }
+
+            #[inline(always)]
+            fn choose_kind<T: $crate::Choice<Self>>(kind: Kind, choice: T) -> T::Output {
+                match kind {
+                    $(Kind::$variant => {
+                        $crate::Choice::chosen::<$kernel>(choice, $name::$variant)
+                    })+
+                }
             }
 
             #[inline(always)]
@@ -208,6 +231,7 @@ macro_rules! kernel_set {
                 }
             }
         }
+        };
     };
 }
 

@@ -110,28 +110,32 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             let mut round = Round::new(budget.rounds, budget.cost);
             memory.begin_round(self.ready.len());
             while let Some((index, after)) = self.advance_ops(memory, &mut round) {
-                let slot = &mut self.slots[index as usize];
                 match after {
-                    After::NotYet | After::Queue => unreachable!("such an op has gone on"),
-                    After::Over => {
-                        if slot.op.marks != 0 && slot.op.close(memory, &mut self.apart) {
-                            self.free.push(index);
-                            continue;
-                        }
-                        count += 1;
-                        if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
-                            self.free.push(index);
-                        }
-                    }
-                    After::Walk => {}
                     After::Park => self.park(index),
                     After::Split => self.await_strands(index),
                     After::Gone => {
-                        slot.op.vacate();
+                        self.slots[index as usize].op.vacate();
                         self.free.push(index);
+                    }
+                    After::Walk => {}
+                    After::NotYet | After::Queue | After::Over => {
+                        unreachable!("such an op needs nothing more")
                     }
                 }
             }
+            for place in 0..self.over.len() {
+                let index = self.over[place];
+                let slot = &mut self.slots[index as usize];
+                if slot.op.marks != 0 && slot.op.close(memory, &mut self.apart) {
+                    self.free.push(index);
+                    continue;
+                }
+                count += 1;
+                if slot.report(index, memory, &mut self.apart, answer) == Answer::Made {
+                    self.free.push(index);
+                }
+            }
+            self.over.clear();
             memory.end_round();
             round.close(&mut self.ready);
             let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
@@ -177,7 +181,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             limits: &self.limits,
             cost: &mut self.cost,
         };
-        burst::advance(&mut self.slots[..], &mut self.ready, round, turn, &mut self.scratch)
+        let Executor { slots, ready, over, scratch, .. } = self;
+        burst::advance(&mut slots[..], ready, over, round, turn, scratch)
     }
 }
 

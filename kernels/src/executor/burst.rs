@@ -50,6 +50,14 @@ impl Round {
         Round { next: 0, kept: 0, has_moved: false, are_long: true, long_steps, cost_max }
     }
 
+    /// An op that has had its turn goes on.
+    #[inline(always)]
+    fn keep<P>(&mut self, op: &Op<P>, queue: &mut [u32], number: u32) {
+        self.are_long &= op.steps > self.long_steps;
+        queue[self.kept] = number;
+        self.kept += 1;
+    }
+
     /// Its end: those that have not had their turn are the first in the next one.
     #[inline]
     pub(super) fn close(&self, queue: &mut Vec<u32>) {
@@ -64,12 +72,14 @@ impl Round {
     }
 }
 
-/// Advances ops in the queue's order, until one does something else than to go on: its number, and
-/// what becomes of it. `None`: all have had their turn, or the cost is spent.
+/// Advances ops in the queue's order. Those that are over are added to `over`. It stops where one
+/// does something else: its number, and what becomes of it. `None`: all have had their turn, or the
+/// cost is spent.
 #[inline(always)]
 pub(super) fn advance<K: KernelSet, M: Memory, T: Table<K, M::Pending>>(
     mut table: T,
     queue: &mut [u32],
+    over: &mut Vec<u32>,
     round: &mut Round,
     mut turn: Turn<'_, M>,
     scratch: &mut [u8; FETCH_BYTES_MAX],
@@ -82,16 +92,17 @@ pub(super) fn advance<K: KernelSet, M: Memory, T: Table<K, M::Pending>>(
         let after = match (&op.state, kernel.as_ref()) {
             (State::Finished, _) => After::Over,
             (State::Fetching(_), Some(kernel)) if turn.facilities.now < op.deadline => {
-                let id = kernel.id();
+                let kind = kernel.kind();
                 let burst = Burst {
                     table: &mut table,
                     queue: &mut *queue,
+                    over: &mut *over,
                     round: &mut *round,
                     turn: turn.lent(),
                     scratch: &mut *scratch,
                     set: PhantomData,
                 };
-                match K::choose(id, burst)? {
+                match K::choose_kind(kind, burst) {
                     Some(met) => return Some(met),
                     None => continue,
                 }
@@ -100,12 +111,11 @@ pub(super) fn advance<K: KernelSet, M: Memory, T: Table<K, M::Pending>>(
         };
         round.next += 1;
         round.has_moved |= after != After::NotYet;
-        if !matches!(after, After::NotYet | After::Queue) {
-            return Some((number, after));
+        match after {
+            After::NotYet | After::Queue => round.keep(op, queue, number),
+            After::Over => over.push(number),
+            _ => return Some((number, after)),
         }
-        round.are_long &= op.steps > round.long_steps;
-        queue[round.kept] = number;
-        round.kept += 1;
     }
     None
 }
@@ -114,6 +124,7 @@ pub(super) fn advance<K: KernelSet, M: Memory, T: Table<K, M::Pending>>(
 struct Burst<'a, K, M: Memory, T> {
     table: &'a mut T,
     queue: &'a mut [u32],
+    over: &'a mut Vec<u32>,
     round: &'a mut Round,
     turn: Turn<'a, M>,
     scratch: &'a mut [u8; FETCH_BYTES_MAX],
@@ -125,7 +136,7 @@ impl<S: KernelSet, M: Memory, T: Table<S, M::Pending>> Choice<S> for Burst<'_, S
 
     #[inline(never)]
     fn chosen<K: Kernel>(self, _: impl FnOnce(K) -> S) -> Self::Output {
-        let Burst { table, queue, round, mut turn, scratch, .. } = self;
+        let Burst { table, queue, over, round, mut turn, scratch, .. } = self;
         let now = turn.facilities.now;
         while let Some(number) = queue.get(round.next).copied() {
             let (op, kernel) = table.at(number);
@@ -147,12 +158,11 @@ impl<S: KernelSet, M: Memory, T: Table<S, M::Pending>> Choice<S> for Burst<'_, S
             };
             round.next += 1;
             round.has_moved |= after != After::NotYet;
-            if !matches!(after, After::NotYet | After::Queue) {
-                return Some((number, after));
+            match after {
+                After::NotYet | After::Queue => round.keep(op, queue, number),
+                After::Over => over.push(number),
+                _ => return Some((number, after)),
             }
-            round.are_long &= op.steps > round.long_steps;
-            queue[round.kept] = number;
-            round.kept += 1;
             if *turn.cost >= round.cost_max {
                 return None;
             }

@@ -166,6 +166,8 @@ pub struct Executor<K: KernelSet, M: Memory> {
     free: Vec<u32>,
     /// Ops that [`Executor::run`] advances, in order; each at most once, so it never grows.
     ready: Vec<u32>,
+    /// Ops, and after them strands, that are over in this round; empty between rounds.
+    over: Vec<u32>,
     /// Ops that wait for payload, for strands, for a word to change or for a flush; each slot knows
     /// its place here.
     parked: Vec<u32>,
@@ -199,6 +201,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             // The lowest slots are taken first and again: they stay in the cache.
             free: (0..capacity).rev().collect(),
             ready: Vec::with_capacity(count),
+            over: Vec::with_capacity(count.max(STRAND_SLOTS)),
             parked: Vec::with_capacity(count),
             parked_deadline: Time::NEVER,
             flushes_over: 0,

@@ -234,6 +234,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.strand_over(number as u16, after, memory);
             }
         }
+        for place in 0..self.over.len() {
+            self.strand_over(self.over[place] as u16, After::Over, memory);
+        }
+        self.over.clear();
         memory.end_round();
         round.close(&mut self.apart.strands.ready);
         moved | round.has_moved
@@ -243,7 +247,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let Apart { strands, facilities } = &mut self.apart;
         let turn = Turn { memory, facilities, limits: &self.limits, cost: &mut self.cost };
         let table = StrandsAt { ops: &mut strands.ops, kernels: &mut self.strand_kernels };
-        burst::advance(table, &mut strands.ready, round, turn, &mut self.scratch)
+        burst::advance(table, &mut strands.ready, &mut self.over, round, turn, &mut self.scratch)
     }
 
     /// The first op that waits gets slots for all of its strands, and each takes its first step.

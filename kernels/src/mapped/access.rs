@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, fence};
 use nic_shm::{RacyMem, WordError, WriteError};
 use nic_wire::Rkey;
 
-use super::tables::{Export, MappedMemory, NO_REGION, Region};
+use super::tables::{Export, MappedMemory, NO_REGION};
 use crate::kernel::Extent;
 use crate::memory::{
     Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
@@ -35,6 +35,8 @@ pub struct Pending {
     pub(super) offset: u64,
     pub(super) length: u32,
     region_generation: u32,
+    /// [`MappedMemory::epoch`] when it passed them: while that lasts, nothing of them has changed.
+    epoch: u32,
     export: u16,
     export_generation: u16,
     /// Index of the region.
@@ -102,11 +104,11 @@ impl Memory for MappedMemory {
             return Err(AccessError::Revoked);
         };
         export.holds -= 1;
-        if export.serving != pending.export_generation {
+        if self.epoch != pending.epoch && export.serving != pending.export_generation {
             self.let_go_of_revoked(pending.export);
             return Err(AccessError::Revoked);
         }
-        let memory = region_of(&self.regions, pending)?;
+        let memory = self.region_of(pending)?;
         let done = match pending.action {
             Action::Read => pending.read(memory, into)?,
             Action::Flush(number) => {
@@ -277,6 +279,7 @@ impl MappedMemory {
             offset,
             length: extent.length,
             region_generation: region.generation,
+            epoch: self.epoch,
             export: grant.export,
             export_generation: grant.generation,
             region: index,
@@ -298,9 +301,23 @@ impl MappedMemory {
     /// The memory of a request's region, if both export and region still live.
     #[inline(always)]
     fn live_region(&self, pending: &Pending) -> Result<&RacyMem, AccessError> {
-        match self.exports.get(usize::from(pending.export)) {
-            Some(export) if export.serving == pending.export_generation => {
-                region_of(&self.regions, pending)
+        let is_live = self.epoch == pending.epoch
+            || self
+                .exports
+                .get(usize::from(pending.export))
+                .is_some_and(|export| export.serving == pending.export_generation);
+        if is_live { self.region_of(pending) } else { Err(AccessError::Revoked) }
+    }
+
+    /// The memory of a request's region, if that still lives.
+    #[inline(always)]
+    fn region_of(&self, pending: &Pending) -> Result<&RacyMem, AccessError> {
+        match self.regions.get(usize::from(pending.region)) {
+            Some(region)
+                if self.epoch == pending.epoch
+                    || region.generation == pending.region_generation =>
+            {
+                region.memory.as_ref().ok_or_else(|| region.missing(AccessError::Revoked))
             }
             _ => Err(AccessError::Revoked),
         }
@@ -321,17 +338,6 @@ impl Export {
     fn check_serves(&self, generation: u16) -> Result<(), AccessError> {
         // The generation of a grant is never zero.
         if self.serving == generation { Ok(()) } else { Err(AccessError::Revoked) }
-    }
-}
-
-/// The memory of a request's region, if that still lives.
-#[inline(always)]
-fn region_of<'a>(regions: &'a [Region], pending: &Pending) -> Result<&'a RacyMem, AccessError> {
-    match regions.get(usize::from(pending.region)) {
-        Some(region) if region.generation == pending.region_generation => {
-            region.memory.as_ref().ok_or_else(|| region.missing(AccessError::Revoked))
-        }
-        _ => Err(AccessError::Revoked),
     }
 }
 
