@@ -379,10 +379,9 @@ pub trait Memory {
         let _ = (view, address, places);
     }
 
-    /// Copies of two words of 8 bytes, little-endian, so far into a range; the first is read first.
-    /// `None`: the view is no longer good, or the range does not lie within its region, or a word
-    /// not within the range. Where pages of the region are missing, they are zero: only a
-    /// [`Request::Read`] tells.
+    /// Copies of two words of 8 bytes, little-endian, so far into a range. `None`: the view is no
+    /// longer good, the range does not lie within its region or a word not within the range, or
+    /// pages of some region are missing. A [`Request::Read`] tells why.
     #[inline]
     fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         let _ = (view, address, length, places);

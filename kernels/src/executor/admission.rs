@@ -155,7 +155,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 stopped
             }
-            // Wherever it walks or stands aside, it leaves there when its turn comes.
+            State::Fetching(pending) if self.shares.remove(slot.index) => {
+                memory.abandon(&pending);
+                found.vacate();
+                self.free.push(slot.index);
+                stopped
+            }
+            State::Walking if self.shares.remove(slot.index) => {
+                found.vacate();
+                self.free.push(slot.index);
+                stopped
+            }
             State::Walking => {
                 self.apart.facilities.walks.stop(slot.index);
                 found.state = State::Cancelled;
@@ -227,6 +237,15 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 | State::Waiting
                 | State::Flushing(_) => {
                     self.end_parked(index as u32, memory, Status::Revoked);
+                }
+                State::Fetching(pending) if self.shares.remove(index as u32) => {
+                    memory.abandon(&pending);
+                    op.finish(Status::Revoked, false);
+                    self.ready.push(index as u32);
+                }
+                State::Walking if self.shares.remove(index as u32) => {
+                    op.finish(Status::Revoked, false);
+                    self.ready.push(index as u32);
                 }
                 _ => {}
             }

@@ -100,6 +100,9 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         if now >= self.parked_deadline {
             self.see_to_parked(memory, now);
         }
+        if now >= self.shares.deadline() {
+            self.take_up_late(now);
+        }
         self.apart.facilities.now = now;
         if !self.parked.is_empty() {
             self.notice_flushes(memory);
@@ -255,7 +258,13 @@ impl<P: Copy> Op<P> {
             State::Finished => return After::Over,
             State::Cancelled => return After::Gone,
             State::PayloadPlaced => Event::Payload,
-            State::PayloadHeld | State::Nowhere(_) if is_late => {
+            State::PayloadHeld
+            | State::Nowhere(_)
+            | State::Stored
+            | State::Peeking { .. }
+            | State::Arranging { .. }
+                if is_late =>
+            {
                 return op.finish(Status::Expired, false);
             }
             State::Nowhere(at) => Event::Walked { at, hops: 0, element: &[] },

@@ -53,8 +53,17 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         memory: &mut M,
     ) -> Result<(), PayloadError> {
         let found = self.find(slot).ok_or(PayloadError::Over)?;
-        if matches!(found.state, State::Fetching(_)) && found.marks & HOLDS == 0 {
-            self.seek_place(slot.index, memory)?;
+        if found.marks & HOLDS == 0 && found.payload.received < found.payload.length {
+            match found.state {
+                State::Payload(_) => {}
+                State::Fetching(_) | State::Nowhere(_) | State::Stored | State::Looking(_) => {
+                    self.seek_place(slot.index, memory)?;
+                }
+                State::Awaiting | State::Flushing(_) if found.payload.received == 0 => {
+                    self.hold_while_parked(slot.index, memory)?;
+                }
+                _ => {}
+            }
         }
         let found = &mut self.slots[slot.index as usize].op;
         if found.marks & HOLDS != 0 {
@@ -126,7 +135,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
         }
         let op = &mut slots[index as usize].op;
-        if matches!(op.state, State::Fetching(_)) && op.hold_early(apart, memory) {
+        let is_under_way = matches!(
+            op.state,
+            State::Fetching(_) | State::Nowhere(_) | State::Stored | State::Looking(_)
+        );
+        if is_under_way && op.hold_early(apart, memory) {
             return Ok(());
         }
         match &op.state {

@@ -9,8 +9,11 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 
+use nic_wire::Time;
+
 use super::Executor;
-use super::slot::{Op, State};
+use super::advance::must_end;
+use super::slot::{HOLDS, Op, Slot, State};
 use super::walks::Walks;
 use crate::memory::Memory;
 use crate::set::KernelSet;
@@ -23,9 +26,9 @@ const LONG_COST: u64 = 32;
 /// each. What it has cost in fact is known then.
 const ADVANCE: i64 = 8;
 
-/// The most that an account pays for an op at once: what it has cost while nobody else was there is not
-/// held against it.
-const DEBT_MAX: u64 = 1024;
+/// The most that an account owes: what its ops have cost while nobody else was there is not held
+/// against it for long.
+const DEBT_MAX: i64 = 16 << 10;
 
 /// No op.
 const NONE: u32 = u32::MAX;
@@ -37,6 +40,8 @@ struct Account {
     last: u32,
     /// What it may spend; below zero, what it has spent too much.
     deficit: i64,
+    /// Whether it is among those that have turns.
+    is_active: bool,
 }
 
 /// What is known of the op in a slot while it stands aside, and until it does so again.
@@ -46,7 +51,10 @@ struct Standing {
     generation: u32,
     /// What of its cost its account has paid for.
     paid: u64,
-    /// Who stands behind it.
+    /// Whose it is; [`NONE`]: it does not stand aside.
+    account: u32,
+    /// Who stands before and behind it.
+    before: u32,
     next: u32,
 }
 
@@ -58,6 +66,8 @@ pub(super) struct Shares {
     /// Accounts of which ops stand aside, in the order of their turns.
     active: VecDeque<u32>,
     aside: usize,
+    /// None of them has to go on earlier.
+    deadline: Time,
 }
 
 impl Shares {
@@ -68,17 +78,20 @@ impl Shares {
             standing: Box::default(),
             active: VecDeque::new(),
             aside: 0,
+            deadline: Time::NEVER,
         }
     }
 
     fn new(accounts: usize, slots: usize) -> Self {
-        let account = Account { first: NONE, last: NONE, deficit: 0 };
-        let standing = Standing { generation: u32::MAX, paid: 0, next: NONE };
+        let account = Account { first: NONE, last: NONE, deficit: 0, is_active: false };
+        let standing =
+            Standing { generation: u32::MAX, paid: 0, account: NONE, before: NONE, next: NONE };
         Shares {
             accounts: vec![account; accounts].into(),
             standing: vec![standing; slots].into(),
             active: VecDeque::with_capacity(accounts.min(slots)),
             aside: 0,
+            deadline: Time::NEVER,
         }
     }
 
@@ -88,22 +101,55 @@ impl Shares {
         self.aside
     }
 
+    /// When an op that stands aside has to go on at the latest.
+    #[inline(always)]
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
     /// Has an op stand aside behind those of its account, which pays for what the op has cost.
-    fn add(&mut self, index: u32, generation: u32, cost: u64, account: u32) {
-        let Account { first, last, deficit } = &mut self.accounts[account as usize];
-        let standing = &mut self.standing[index as usize];
-        let (advanced, paid) =
-            if standing.generation == generation { (ADVANCE, standing.paid) } else { (0, 0) };
-        *deficit += advanced - (cost - paid).min(DEBT_MAX) as i64;
-        *standing = Standing { generation, paid: cost, next: NONE };
-        if *first == NONE {
-            *first = index;
+    fn add<P>(&mut self, op: &Op<P>, cost: u64, account: u32) {
+        let Account { first, last, deficit, is_active } = &mut self.accounts[account as usize];
+        let Standing { generation, paid, .. } = self.standing[op.slot as usize];
+        let (advanced, paid) = if generation == op.generation { (ADVANCE, paid) } else { (0, 0) };
+        let spent = i64::try_from(cost - paid).unwrap_or(i64::MAX);
+        *deficit = (*deficit + advanced).saturating_sub(spent).max(-DEBT_MAX);
+        if !*is_active {
+            *is_active = true;
             self.active.push_back(account);
-        } else {
-            self.standing[*last as usize].next = index;
         }
-        *last = index;
+        let before = *last;
+        *last = op.slot;
+        match before {
+            NONE => *first = op.slot,
+            before => self.standing[before as usize].next = op.slot,
+        }
+        let generation = op.generation;
+        let standing = Standing { generation, paid: cost, account, before, next: NONE };
+        self.standing[op.slot as usize] = standing;
         self.aside += 1;
+        self.deadline = self.deadline.min(op.deadline);
+    }
+
+    /// Takes the op of a slot from those that stand aside; whether it did.
+    pub(super) fn remove(&mut self, slot: u32) -> bool {
+        let Some(standing) = self.standing.get_mut(slot as usize) else { return false };
+        let Standing { account, before, next, .. } = *standing;
+        if account == NONE {
+            return false;
+        }
+        standing.account = NONE;
+        let account = &mut self.accounts[account as usize];
+        match before {
+            NONE => account.first = next,
+            before => self.standing[before as usize].next = next,
+        }
+        match next {
+            NONE => account.last = before,
+            next => self.standing[next as usize].before = before,
+        }
+        self.aside -= 1;
+        true
     }
 
     /// The next that goes on, in the order of accounts; `None`: no more of the account whose turn it
@@ -113,15 +159,15 @@ impl Shares {
         if *first == NONE || *deficit <= 0 {
             return None;
         }
-        let index = *first;
-        *first = self.standing[index as usize].next;
         *deficit -= ADVANCE;
-        self.aside -= 1;
-        Some(index)
+        let slot = *first;
+        self.remove(slot);
+        Some(slot)
     }
 }
 
-/// What an op has cost that fetches or walks, if it is a long one.
+/// What an op has cost that fetches or walks, if it is a long one. One whose payload is to come is
+/// not: it is looked for in the rounds when it comes.
 #[inline]
 fn long_cost<P>(op: &Op<P>, walks: &Walks) -> Option<u64> {
     let walked = match op.state {
@@ -129,6 +175,9 @@ fn long_cost<P>(op: &Op<P>, walks: &Walks) -> Option<u64> {
         State::Walking => walks.cost(op.slot),
         _ => return None,
     };
+    if op.payload.received < op.payload.length && op.marks & HOLDS == 0 {
+        return None;
+    }
     let cost = u64::from(op.steps) + (op.bytes >> 6) + walked;
     (cost > LONG_COST).then_some(cost)
 }
@@ -171,12 +220,14 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let walks = &mut apart.facilities.walks;
         let mut queue = core::mem::take(&mut walks.queue);
         let mut stays = |index: &u32| {
-            let op = &slots[*index as usize].op;
-            let cost = long_cost(op, walks);
-            if let Some(cost) = cost {
-                shares.add(*index, op.generation, cost, account(op.owner));
+            let Slot { op, kernel } = &mut slots[*index as usize];
+            let Some(cost) = long_cost(op, walks) else { return true };
+            // Others wait for what such an op has begun.
+            if must_end(kernel) {
+                return true;
             }
-            cost.is_none()
+            shares.add(op, cost, account(op.owner));
+            false
         };
         ready.retain(&mut stays);
         queue.retain(&mut stays);
@@ -208,12 +259,36 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                     left = left.saturating_sub(ADVANCE);
                 }
-                if shares.accounts[account as usize].first != NONE {
+                let Account { first, is_active, .. } = &mut shares.accounts[account as usize];
+                *is_active = *first != NONE;
+                if *is_active {
                     shares.active.push_back(account);
                 }
                 if left <= 0 {
                     return;
                 }
+            }
+        }
+    }
+
+    /// Ops that stand aside go on whose deadline has passed, to end there.
+    #[cold]
+    pub(super) fn take_up_late(&mut self, now: Time) {
+        let Executor { shares, ready, slots, apart, .. } = self;
+        shares.deadline = Time::NEVER;
+        for slot in 0..shares.standing.len() as u32 {
+            if shares.standing[slot as usize].account == NONE {
+                continue;
+            }
+            let op = &slots[slot as usize].op;
+            if now < op.deadline {
+                shares.deadline = shares.deadline.min(op.deadline);
+                continue;
+            }
+            shares.remove(slot);
+            match op.state {
+                State::Walking => apart.facilities.walks.queue.push(slot),
+                _ => ready.push(slot),
             }
         }
     }

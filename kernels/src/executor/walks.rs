@@ -261,6 +261,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let element: &[u8] = match is_here && memory.copy(&walk.view, walk.address, element) {
             true => {
                 op.bytes += element.len() as u64;
+                *cost += 1 + (element.len() as u64 >> 6);
                 element
             }
             false => &[],

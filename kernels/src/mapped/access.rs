@@ -204,6 +204,9 @@ impl Memory for MappedMemory {
     fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
         let (memory, offset) = self.viewed(view, address)?;
         let words = memory.words_of(offset, length, places)?;
+        if nic_shm::faults() != self.faults_seen {
+            return None;
+        }
         // What is looked at next is not older than what was just seen.
         fence(Ordering::Acquire);
         Some(words)

@@ -1,5 +1,7 @@
 //! Regions whose memory was taken away by its owner while they were registered.
 
+use core::sync::atomic::{Ordering, fence};
+
 use nic_shm::RacyMem;
 
 use super::tables::{MappedMemory, Region};
@@ -19,6 +21,8 @@ impl MappedMemory {
     #[cold]
     fn mark_lost(&mut self) {
         self.faults_seen = nic_shm::faults();
+        // Another thread's fault: what its handler wrote down before it counted is seen below.
+        fence(Ordering::Acquire);
         self.epoch = self.epoch.wrapping_add(1);
         for region in &mut self.regions {
             if region.memory.as_ref().is_some_and(RacyMem::is_lost) {

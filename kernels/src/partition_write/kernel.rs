@@ -198,7 +198,10 @@ impl PartitionWrite {
         };
         self.shape = shape;
         self.until = shape.count();
-        let fits = self.length.is_multiple_of(shape.record_bytes.into()) && self.from < self.until;
+        let end = shape.bytes().and_then(|bytes| self.header.checked_add(bytes));
+        let fits = self.length.is_multiple_of(shape.record_bytes.into())
+            && self.from < self.until
+            && end.is_some();
         if !fits {
             return Step::fail(Status::BadArguments);
         }

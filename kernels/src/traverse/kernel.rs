@@ -93,6 +93,10 @@ impl Kernel for Traverse {
                 if hops > 0 {
                     self.origin = Origin::Followed;
                 }
+                if hops == 0 && element.is_empty() {
+                    // Nobody walks here.
+                    self.plain = None;
+                }
                 let is_there = !element.is_empty() && self.hops < self.hops_max;
                 if is_there { self.look(element, reply) } else { self.fetch() }
             }

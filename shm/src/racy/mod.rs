@@ -258,8 +258,8 @@ impl RacyMem {
         Ok(())
     }
 
-    /// Copies of words of 8 bytes, little-endian, so many bytes into a range, in this order; they
-    /// need not be aligned. `None`: the range leaves the memory, or a word the range.
+    /// Copies of words of 8 bytes, little-endian, so many bytes into a range; they need not be
+    /// aligned. `None`: the range leaves the memory, or a word the range.
     #[inline(always)]
     #[must_use]
     pub fn words_of<const COUNT: usize>(

@@ -31,10 +31,58 @@ impl Kernel for Fetches {
     }
 }
 
+/// Fetches so many times, and then takes its payload.
+struct Places {
+    left: u32,
+}
+
+impl Kernel for Places {
+    const ID: KernelId = KernelId(0x8001);
+
+    fn begin(_: &Call<'_>) -> Result<Self, BadArguments> {
+        Ok(Places { left: 100 })
+    }
+
+    fn step(&mut self, event: Event<'_>, _: &mut Reply<'_>) -> Step {
+        if event == Event::Payload {
+            return Step::DONE;
+        }
+        self.left -= 1;
+        match self.left {
+            0 => Step::StorePayload(Extent::named(0, 64, 16)),
+            _ => Step::Fetch(Extent::named(0, 0, 8)),
+        }
+    }
+}
+
+/// Fetches so many times, and must come to its end.
+struct Stubborn {
+    left: u32,
+}
+
+impl Kernel for Stubborn {
+    const ID: KernelId = KernelId(0x8002);
+
+    fn begin(_: &Call<'_>) -> Result<Self, BadArguments> {
+        Ok(Stubborn { left: 100 })
+    }
+
+    fn step(&mut self, _: Event<'_>, _: &mut Reply<'_>) -> Step {
+        self.left -= 1;
+        if self.left == 0 { Step::DONE } else { Step::Fetch(Extent::named(0, 0, 8)) }
+    }
+
+    fn must_end(&self) -> bool {
+        self.left > 0
+    }
+}
+
 crate::kernel_set! {
     /// What these tests run.
     enum Tested {
         Fetches(Fetches),
+        Places(Places),
+        Stubborn(Stubborn),
     }
 }
 
@@ -173,4 +221,91 @@ fn ops_that_stand_aside_end_when_they_are_cancelled_late_or_revoked() {
     assert_eq!(over[1..], [(0, Status::Revoked)]);
     assert!(scene.bench.executor.is_idle());
     assert_eq!(scene.bench.memory.holds(export, generation), 0);
+}
+
+/// Sets all long ops aside that have taken a few rounds.
+fn set_aside(scene: &mut Scene) {
+    for _ in 0..8 {
+        scene.turn(1 << 20, Time::ZERO);
+        if scene.bench.executor.aside() > 0 {
+            return;
+        }
+    }
+    panic!("nothing stands aside");
+}
+
+#[test]
+fn who_stands_aside_is_ended_by_cancel_revocation_and_deadline_whatever_its_account_owes() {
+    let deadline = Time::from_ns(100);
+    for end in 0..3 {
+        let mut scene = Scene::new();
+        let slots: Vec<_> = (0..200).map(|_| scene.start(1, 5000, 4096, deadline)).collect();
+        set_aside(&mut scene);
+        // Debts, as deep as they may be; and short ops of others, so that debts are not forgotten.
+        for _ in 0..3 {
+            scene.turn(1, Time::ZERO);
+        }
+        let aside = scene.bench.executor.aside();
+        assert!(aside > 150, "{aside} of 200");
+        let Bench { executor, memory, .. } = &mut scene.bench;
+        let (export, generation) = (scene.rkey.export.get(), scene.rkey.generation.get());
+        match end {
+            0 => {
+                for slot in slots {
+                    executor.cancel(slot, memory);
+                }
+                assert_eq!(executor.aside(), 0);
+                assert!(executor.room() >= aside, "places are free at once");
+            }
+            1 => {
+                memory.revoke(export, generation).unwrap();
+                executor.release_revoked(memory);
+                assert!(memory.holds(export, generation) as usize <= 200 - aside);
+                let over = scene.turn(1, Time::ZERO);
+                assert!(over.len() >= aside);
+                assert!(over.iter().all(|(_, status)| *status == Status::Revoked));
+            }
+            _ => {
+                let over = scene.turn(1, deadline);
+                assert!(over.len() >= aside);
+                assert!(over.iter().all(|(_, status)| *status == Status::Expired));
+            }
+        }
+        for _ in 0..3 {
+            scene.turn(1 << 20, deadline);
+        }
+        let executor = &scene.bench.executor;
+        assert!((executor.is_idle(), executor.aside()) == (true, 0));
+        assert_eq!(scene.bench.memory.holds(export, generation), 0);
+    }
+}
+
+/// Whose payload has yet to come is looked for when it does, wherever its kernel is by then.
+#[test]
+fn who_waits_for_payload_or_must_end_does_not_stand_aside() {
+    for rounds in 0..20 {
+        let mut scene = Scene::new();
+        for _ in 0..20 {
+            scene.start(1, 5000, 8, Time::NEVER);
+        }
+        let placing = Invocation { owner: 2, payload_length: 16, ..op(Places::ID, &[]) };
+        let placing = scene.bench.start(&scene.rkey, &placing).unwrap();
+        let stubborn = Invocation { owner: 3, ..op(Stubborn::ID, &[]) };
+        scene.bench.start(&scene.rkey, &stubborn).unwrap();
+        let mut over = Vec::new();
+        for _ in 0..rounds {
+            over.extend(scene.turn(1, Time::ZERO));
+        }
+        for offset in [8, 0] {
+            let Bench { executor, memory, .. } = &mut scene.bench;
+            executor.payload(placing, offset, &[7; 8], memory).unwrap();
+            executor.take_up(1 << 20);
+        }
+        for _ in 0..20 {
+            over.extend(scene.turn(1, Time::ZERO));
+        }
+        over.sort_unstable_by_key(|(owner, _)| *owner);
+        assert_eq!(over, [(2, Status::Ok), (3, Status::Ok)], "after {rounds} turns");
+        assert!(scene.bench.executor.aside() > 0, "the others wait");
+    }
 }

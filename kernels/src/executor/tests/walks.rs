@@ -6,7 +6,7 @@ use nic_shm::RacyMem;
 use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{ALL, Bench, also_on_dma, op};
-use crate::kernel::{BadArguments, Call, Event, Kernel, Pointer, Step};
+use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Pointer, Step};
 use crate::reply::Reply;
 use crate::traverse::{Arguments, Flags, ReplyHeader, Traverse, Value};
 use crate::walk::Walk;
@@ -48,7 +48,7 @@ fn search(key: u64) -> Arguments {
 crate::kernel_set! {
     /// What these tests run.
     #[derive(Debug)]
-    enum Walkers { Traverse(Traverse), Restless(Restless) }
+    enum Walkers { Traverse(Traverse), Restless(Restless), Laden(Laden) }
 }
 
 /// Walks again wherever it has come to.
@@ -84,6 +84,38 @@ impl Kernel for Restless {
             element_bytes: 24,
             hops_max: u32::MAX,
         }
+    }
+}
+
+/// Walks, and then takes its payload.
+#[derive(Clone, Copy, Debug)]
+struct Laden {
+    home: u8,
+}
+
+impl Laden {
+    const ID: KernelId = KernelId(0x8001);
+}
+
+impl Kernel for Laden {
+    const ID: KernelId = Laden::ID;
+
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+        Ok(Laden { home: call.home })
+    }
+
+    fn step(&mut self, event: Event<'_>, _: &mut Reply<'_>) -> Step {
+        match event {
+            Event::Start => Step::Walk,
+            Event::Walked { .. } => Step::StorePayload(Extent::named(self.home, address(0), 8)),
+            Event::Payload => Step::DONE,
+            _ => Step::UNEXPECTED,
+        }
+    }
+
+    fn walk(&self) -> Walk {
+        let at = Pointer { region: self.home, address: address(0) };
+        Restless { at }.walk()
     }
 }
 
@@ -280,7 +312,27 @@ fn a_kernel_that_never_stops_walking_is_stopped() {
     }
 }
 
+/// A walk of an op that brings payload ends where it begins, and the payload finds its place.
+#[test]
+fn payload_that_comes_amid_a_walk_is_kept() {
+    for early in [true, false] {
+        let mut bench = Bench::<Walkers>::new(1);
+        let rkey = list(&mut bench, 5, false);
+        let invocation = Invocation { payload_length: 8, ..op(Laden::ID, &[]) };
+        let slot = bench.start(&rkey, &invocation).unwrap();
+        if !early {
+            run(&mut bench, Time::ZERO, Budget { rounds: 1, ..Budget::default() });
+        }
+        bench.executor.payload(slot, 0, &[9; 8], &mut bench.memory).unwrap();
+        let over = bench.run(Time::ZERO);
+        assert_eq!(over[0].2.status, Status::Ok, "early: {early}");
+        bench.executor.free(slot, &mut bench.memory);
+        assert_eq!(holds(&bench, &rkey), 0);
+    }
+}
+
 also_on_dma!(
+    payload_that_comes_amid_a_walk_is_kept,
     a_walk_goes_on_where_the_executors_bound_has_stopped_it,
     a_walk_that_is_cancelled_is_gone_and_the_others_walk_on,
     a_walk_crosses_regions_and_stops_where_the_export_does,
