@@ -92,6 +92,9 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) cancels: Cancels,
     /// In which turn an application of this engine last cancelled an op.
     pub(super) cancelled_at: Time,
+    /// The place among the open sessions from which commands are taken first: behind the one that
+    /// cancelled last, so that each has its turn.
+    pub(super) pickup_first: usize,
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,
     pub(super) answers: VecDeque<Answered>,

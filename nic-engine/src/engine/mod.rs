@@ -146,6 +146,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             sharing: Sharing::new(),
             cancels: Cancels::new(ops_in),
             cancelled_at: nic_wire::Time::NEVER,
+            pickup_first: 0,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
             answers: VecDeque::with_capacity(64),
