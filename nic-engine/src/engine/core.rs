@@ -79,6 +79,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) long_arguments: Box<[u8; COMMAND_ARGUMENT_BYTES_MAX]>,
     pub(super) deadlines: Wheel,
     pub(super) links: Vec<Link>,
+    /// The application for which each link was opened last, by its slot.
+    pub(super) opened_for: Vec<u16>,
     /// Links with business in this turn's transmit pass.
     pub(super) touched: Vec<u16>,
     /// Links with ops or replies that found no room in the last turn.

@@ -139,6 +139,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             links: (0..config.flows)
                 .map(|_| Link::vacant(usize::from(config.op_credits), usize::from(config.sessions)))
                 .collect(),
+            opened_for: vec![0; usize::from(config.flows)],
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
