@@ -17,7 +17,7 @@ use crate::session::{Session, Token};
 /// The length of a piece in bytes: long enough that a piece costs little beside its bytes, short
 /// enough that it is still in the cache when it is copied to its buffer.
 const PIECE_BYTES: u32 = 128 << 10;
-/// Pieces that are out at once, of all messages together.
+/// The most pieces that are out at once, of all messages together.
 const PIECES_OUT: usize = 16;
 /// The stream of pieces that no message waits for.
 const NOBODY: u16 = u16::MAX;
@@ -55,16 +55,19 @@ struct Piece {
 /// All that is being read.
 pub(super) struct Pulls {
     piece_bytes: u32,
+    /// Pieces that are out at once: so many that the session has room for a cancel beside them.
+    out_max: usize,
     out: Vec<Piece>,
     /// Messages with something still to be asked for, in turn.
     waiting: VecDeque<(u16, u32)>,
 }
 
 impl Pulls {
-    /// Pieces have at most `piece_bytes_max` bytes.
-    pub(super) fn new(piece_bytes_max: u32) -> Self {
+    pub(super) fn new(session: &Session) -> Self {
+        let piece_bytes = PIECE_BYTES.min(session.piece_bytes_max());
         Pulls {
-            piece_bytes: PIECE_BYTES.min(piece_bytes_max),
+            piece_bytes,
+            out_max: session.pieces_beside_an_op(piece_bytes).clamp(1, PIECES_OUT),
             out: Vec::with_capacity(PIECES_OUT),
             waiting: VecDeque::new(),
         }
@@ -76,7 +79,8 @@ impl Pulls {
     }
 
     /// Copies the pieces that have come to their buffers. `fail` is told of messages that cannot be
-    /// read.
+    /// read. Pieces that no message waits for are cancelled: whom they are read from may never end
+    /// them.
     pub(super) fn harvest(
         &mut self,
         session: &Session,
@@ -84,11 +88,17 @@ impl Pulls {
         reach: &mut Reach,
         streams: &mut [Order<Incoming>],
         mut fail: impl FnMut(&mut Incoming, Status),
-    ) {
+    ) -> Result<(), OpError> {
         let mut next = 0;
         while let Some(piece) = self.out.get(next) {
             let Some(result) = session.take_over::<Read>(piece.token) else {
-                next += 1;
+                // Without room for a cancel it is for another turn.
+                if piece.stream == NOBODY && session.cancel_op(piece.token)? {
+                    session.give_up(piece.token);
+                    self.out.swap_remove(next);
+                } else {
+                    next += 1;
+                }
                 continue;
             };
             let Piece { engine, stream, sequence, at, .. } = self.out.swap_remove(next);
@@ -108,6 +118,7 @@ impl Pulls {
                 failed => fail(message, status_of(&failed)),
             }
         }
+        Ok(())
     }
 
     /// Asks an engine for more pieces, of all messages in turn; for one at first, as long as it has
@@ -121,7 +132,7 @@ impl Pulls {
         streams: &mut [Order<Incoming>],
         mut fail: impl FnMut(&mut Incoming, Status),
     ) -> Result<(), OpError> {
-        while self.out.len() < PIECES_OUT {
+        while self.out.len() < self.out_max {
             let Some((stream, sequence)) = self.waiting.pop_front() else { break };
             let Some(message) = find(streams, stream, sequence) else { continue };
             let left = Duration::from_nanos(message.deadline.since(now).as_ns());
@@ -155,7 +166,7 @@ impl Pulls {
         Ok(())
     }
 
-    /// Nobody wants what is being read any more; what still comes is dropped.
+    /// Nobody wants what is being read any more; it is cancelled at the next harvest.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
         self.out.iter_mut().for_each(|piece| piece.stream = NOBODY);
@@ -164,7 +175,11 @@ impl Pulls {
     /// Gives up all that is being read.
     pub(super) fn give_up(&mut self, session: &Session) {
         self.waiting.clear();
-        self.out.drain(..).for_each(|piece| session.give_up(piece.token));
+        for piece in self.out.drain(..) {
+            // One that finds no room for its cancel ends by its deadline.
+            let _ = session.cancel_op(piece.token);
+            session.give_up(piece.token);
+        }
     }
 }
 

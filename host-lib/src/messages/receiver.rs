@@ -92,7 +92,7 @@ impl<'s> Receiver<'s> {
             inline_bytes_max: (bytes as usize - ANNOUNCE_BYTES).min(INLINE_BYTES_MAX),
             channel: None,
             given_up: None,
-            pulls: Pulls::new(session.piece_bytes_max()),
+            pulls: Pulls::new(session),
             reach: Reach::default(),
             answers: VecDeque::with_capacity(count as usize),
             ready: VecDeque::with_capacity(posted_max),
@@ -377,14 +377,16 @@ impl<'s> Receiver<'s> {
         }
     }
 
-    /// Takes what was read, and reads on.
+    /// Takes what was read, and reads on; ends what is read in vain, be there a channel or not.
     fn pull(&mut self, now: Time) -> Result<(), OpError> {
         let Receiver { session, channel, pulls, reach, posted, answers, .. } = self;
-        let Some(Channel { streams, engine, .. }) = channel else { return Ok(()) };
         let mut fail = |message: &mut Incoming, status| {
             message.fail(Code::Unread(status), posted, answers);
         };
-        pulls.harvest(session, now, reach, streams, &mut fail);
+        let Some(Channel { streams, engine, .. }) = channel else {
+            return pulls.harvest(session, now, reach, &mut [], fail);
+        };
+        pulls.harvest(session, now, reach, streams, &mut fail)?;
         pulls.issue(session, now, *engine, reach, streams, &mut fail)
     }
 

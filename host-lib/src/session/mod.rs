@@ -206,6 +206,13 @@ impl Session {
         self.state.borrow().lease_bytes_max() / 4
     }
 
+    /// How many ops with replies of so many bytes leave room for a small one.
+    pub(crate) fn pieces_beside_an_op(&self, bytes: u32) -> usize {
+        let state = self.state.borrow();
+        let in_arena = state.arena.memory().len() / u64::from(bytes.max(1));
+        state.slots.depth().min(in_arena as usize).saturating_sub(1)
+    }
+
     fn wake_engine(&self) {
         // An engine that cannot be woken is gone; that is noticed when it is waited for.
         let _ = self.engine_bell.ring();

@@ -174,6 +174,11 @@ impl Slots {
         self.free.push(token as u16);
     }
 
+    /// How many ops may be out.
+    pub(super) fn depth(&self) -> usize {
+        self.slots.len()
+    }
+
     /// How many ops are out or over and not yet taken.
     pub(super) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()

@@ -1,10 +1,11 @@
 //! Ends that nobody knows: senders that are none, receivers that say nothing, and one sender that
 //! takes another's place.
 
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use nic_host::messages::{Arrival, ReceiveError, Receiver, SendError, Sender, Sent};
-use nic_host::{Access, Nic, Status};
+use nic_host::{Access, InlineConfig, Nic, Status};
 
 use super::{LONG, MIB, SERVICE, opened, pattern};
 
@@ -271,4 +272,75 @@ fn a_sender_that_cannot_be_read_from_holds_nobody_up() {
         Err(std::io::ErrorKind::WouldBlock)
     );
     assert_eq!(nic.counters().unwrap().ops_out, before.ops_out);
+}
+
+/// Sends a long message from an engine of its own that stands still once it was asked for a second
+/// piece, until it is told to end.
+fn stand_still(ticket: &nic_host::Ticket, stands: &mpsc::Sender<()>, end: &mpsc::Receiver<()>) {
+    let nic = Nic::inline(Default::default()).unwrap();
+    let session = nic.session().open().unwrap();
+    let remote = session.connect(ticket).unwrap();
+    let opening = Sender::begin(&session, &remote, SERVICE, 1, 16 << 20).unwrap();
+    let mut sender = opened(opening, || {});
+    sender.send(0, &pattern(1, 16 * MIB), LONG).unwrap();
+    while nic.counters().unwrap().requests_received < 2 {
+        assert_eq!(sender.poll().unwrap().count(), 0);
+    }
+    stands.send(()).unwrap();
+    // Also if the other end has gone.
+    let _ = end.recv();
+}
+
+/// A receiver does not wait for what it reads from a sender that stands still: whoever comes next
+/// finds room for its messages, also where there is little.
+#[test]
+fn what_is_read_from_a_sender_that_stands_still_holds_up_nobody() {
+    for (depth, arena, pieces) in [(256, 4 << 20, 16), (4, 64 << 10, 3)] {
+        // As a sender would be that goes on to say that all has arrived, it is not given up.
+        let mut config = InlineConfig::default();
+        config.engine.peer_timeout = nic_wire::Span::from_ms(60_000);
+        let nic = Nic::inline(config).unwrap();
+        let region = nic.region(4096).create().unwrap();
+        let export = region.export(Access::CALL).unwrap();
+        let receiving = nic.session().depth(depth).arena(arena).receive_buffers(16, 2048);
+        let receiving = receiving.open().unwrap();
+        let mut receiver = Receiver::open(&receiving, SERVICE).unwrap();
+        receiver.post(vec![0; 16 * MIB]).unwrap();
+        let (stands, has_stood) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let ticket = export.ticket();
+        let first = std::thread::spawn(move || stand_still(&ticket, &stands, &ends));
+        let begun = Instant::now();
+        let is_late = || begun.elapsed() > Duration::from_secs(20);
+        let mut stands = false;
+        while !stands || receiving.in_use() < pieces {
+            stands |= has_stood.try_recv().is_ok();
+            assert_eq!(receiver.poll().unwrap().count(), 0);
+            assert!(!is_late(), "{} pieces are out", receiving.in_use());
+        }
+
+        let session = nic.session().open().unwrap();
+        let remote = session.connect(&export.ticket()).unwrap();
+        let opening = Sender::begin(&session, &remote, SERVICE, 1, 4 << 20).unwrap();
+        let mut arrived = Vec::new();
+        let mut second = opened(opening, || arrived.extend(receiver.poll().unwrap()));
+        let message = second.send(0, &pattern(2, MIB), LONG).unwrap();
+        let sent = loop {
+            assert!(!is_late(), "nothing was received");
+            arrived.extend(receiver.poll().unwrap());
+            if let Some(sent) = second.poll().unwrap().next() {
+                break sent;
+            }
+        };
+        assert_eq!(sent, Sent { message, outcome: Ok(()) });
+        assert_eq!(arrived.remove(0), Err(ReceiveError::Replaced { stream: 0 }));
+        assert!(arrived.remove(0).unwrap().bytes() == pattern(2, MIB));
+        drop((second, receiver));
+        while receiving.in_use() > 0 {
+            assert!(!is_late(), "something stays out");
+            assert_eq!(receiving.poll().unwrap().count(), 0);
+        }
+        drop(end);
+        first.join().unwrap();
+    }
 }

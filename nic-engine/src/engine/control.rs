@@ -21,6 +21,10 @@ impl From<ControlError> for Refusal {
     }
 }
 
+/// Flows that are being opened for one application at a time. An engine that does not answer takes a
+/// flow until the attempt is given up, and whoever opens ways need not wait for that.
+const OPENING_MAX: usize = 8;
+
 /// Work that is not done, and what came with it: the engine unmaps and closes nothing.
 struct Refused {
     refusal: Refusal,
@@ -280,7 +284,8 @@ impl<K: KernelSet> Core<K> {
         rkey: Rkey,
     ) -> Result<Option<Answer>, Refusal> {
         self.session(client, session)?;
-        let link = self.link_to(engine).map_err(|status| self.no_flow(engine, status))?;
+        let link = self.link_to(engine, client.0);
+        let link = link.map_err(|status| self.no_flow(engine, client.0, status))?;
         let epoch = self.links[usize::from(link)].epoch;
         let remote = Remote { engine, link, epoch, rkey };
         let remote = self.session(client, session)?.remotes.open(remote).ok_or_else(|| {
@@ -315,8 +320,12 @@ impl<K: KernelSet> Core<K> {
         Ok(Answer::Released(Vec::new()))
     }
 
-    fn no_flow(&self, engine: SocketAddr, status: Status) -> Refusal {
+    fn no_flow(&self, engine: SocketAddr, client: u16, status: Status) -> Refusal {
         let reason = match status {
+            Status::Busy if self.opening_for(client) >= OPENING_MAX => format!(
+                "no flow to {engine}: {OPENING_MAX} flows of this application are being opened; \
+                 try again when they are open"
+            ),
             Status::Busy => format!(
                 "no flow to {engine}: all {} are in use; close some or raise engine.flows",
                 self.config.flows
@@ -326,10 +335,20 @@ impl<K: KernelSet> Core<K> {
         Refusal::new(status, reason)
     }
 
-    /// The link on which this engine issues ops to `engine`, opened if there is none.
-    fn link_to(&mut self, engine: SocketAddr) -> Result<u16, Status> {
+    /// How many flows are being opened for an application.
+    fn opening_for(&self, client: u16) -> usize {
+        let opened_for = self.links.iter().zip(&self.opened_for);
+        opened_for.filter(|(link, by)| link.state == LinkState::Opening && **by == client).count()
+    }
+
+    /// The link on which this engine issues ops to `engine`, opened for an application if there is
+    /// none.
+    fn link_to(&mut self, engine: SocketAddr, client: u16) -> Result<u16, Status> {
         if let Some(found) = self.links.iter().position(|link| link.leads_to(engine)) {
             return Ok(found as u16);
+        }
+        if self.opening_for(client) >= OPENING_MAX {
+            return Err(Status::Busy);
         }
         let opened = self.endpoint.connect(self.now, engine, None);
         let handle = opened.map_err(|error| match error {
@@ -340,15 +359,16 @@ impl<K: KernelSet> Core<K> {
         link.begin(handle, true, engine);
         link.state = LinkState::Opening;
         link.since = self.now;
+        self.opened_for[usize::from(handle.slot())] = client;
         Ok(handle.slot())
     }
 
     /// Opens the flow of a session's way anew.
     pub(super) fn reconnect(&mut self, session: u16, remote: u16) -> Result<u16, Status> {
         let slot = usize::from(session);
-        let way = self.sessions[slot].as_ref().and_then(|session| session.remotes.get(remote));
-        let engine = way.ok_or(Status::BadCommand)?.engine;
-        let link = self.link_to(engine)?;
+        let session = self.sessions[slot].as_ref().ok_or(Status::BadCommand)?;
+        let engine = session.remotes.get(remote).ok_or(Status::BadCommand)?.engine;
+        let link = self.link_to(engine, session.client)?;
         let epoch = self.links[usize::from(link)].epoch;
         let session = self.sessions[slot].as_mut();
         if let Some(way) = session.and_then(|session| session.remotes.get_mut(remote)) {

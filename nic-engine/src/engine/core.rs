@@ -79,6 +79,8 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) long_arguments: Box<[u8; COMMAND_ARGUMENT_BYTES_MAX]>,
     pub(super) deadlines: Wheel,
     pub(super) links: Vec<Link>,
+    /// The application for which each link was opened last, by its slot.
+    pub(super) opened_for: Vec<u16>,
     /// Links with business in this turn's transmit pass.
     pub(super) touched: Vec<u16>,
     /// Links with ops or replies that found no room in the last turn.
@@ -92,6 +94,9 @@ pub(super) struct Core<K: KernelSet> {
     pub(super) cancels: Cancels,
     /// In which turn an application of this engine last cancelled an op.
     pub(super) cancelled_at: Time,
+    /// The place among the open sessions from which commands are taken first: behind the one that
+    /// cancelled last, so that each has its turn.
+    pub(super) pickup_first: usize,
     pub(super) holds: Holds,
     pub(super) parked: Vec<Parked>,
     pub(super) answers: VecDeque<Answered>,

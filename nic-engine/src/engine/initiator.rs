@@ -38,7 +38,9 @@ impl<K: KernelSet> Core<K> {
     /// Takes commands from the sessions.
     #[inline]
     pub(super) fn pickup(&mut self) {
-        for index in 0..self.open_sessions.len() {
+        let count = self.open_sessions.len();
+        let first = self.pickup_first.min(count);
+        for index in (first..count).chain(0..first) {
             let slot = self.open_sessions[index];
             let Some(session) = &mut self.sessions[usize::from(slot)] else { continue };
             if session.violated {
@@ -77,7 +79,8 @@ impl<K: KernelSet> Core<K> {
                 self.answer(slot, &command);
                 continue;
             }
-            // It looks through all ops, so there is one in a turn.
+            // It looks through all ops, so there is one in a turn; who has to wait with one is
+            // nearer to being first in the next.
             let is_cancel = command.kernel() == KernelId::CANCEL;
             if room == 0 || (is_cancel && *cancelled_at == *now) {
                 session.stand_by(*command);
@@ -92,6 +95,8 @@ impl<K: KernelSet> Core<K> {
             }
             if is_cancel {
                 self.cancelled_at = self.now;
+                let place = self.open_sessions.iter().position(|open| *open == slot);
+                self.pickup_first = place.map_or(0, |place| place + 1);
                 break;
             }
         }

@@ -139,6 +139,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             links: (0..config.flows)
                 .map(|_| Link::vacant(usize::from(config.op_credits), usize::from(config.sessions)))
                 .collect(),
+            opened_for: vec![0; usize::from(config.flows)],
             touched: Vec::with_capacity(usize::from(config.flows)),
             blocked: Vec::with_capacity(usize::from(config.flows)),
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
@@ -146,6 +147,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             sharing: Sharing::new(),
             cancels: Cancels::new(ops_in),
             cancelled_at: nic_wire::Time::NEVER,
+            pickup_first: 0,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
             answers: VecDeque::with_capacity(64),

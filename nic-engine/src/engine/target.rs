@@ -179,7 +179,7 @@ impl TargetTable {
         self.arriving.iter().find(is_it).copied()
     }
 
-    /// One call whose caller no longer waits.
+    /// One call whose caller no longer waits, answered or not.
     pub(super) fn expired_call(&mut self, now: Time) -> Option<u32> {
         self.calls.expired(now)
     }
@@ -397,18 +397,20 @@ impl<K: KernelSet> Core<K> {
         self.target.remove(index);
     }
 
-    /// Frees what an op's reply was copied from.
+    /// Frees what an op's reply was copied from; an answer's deadline with it.
     #[inline]
     fn free_source(&mut self, index: u32) {
         match self.target.ops[index as usize].source {
             Source::Nothing => {}
             Source::Strand(strand) => self.executor.free(strand, &mut self.memory),
             Source::Call { session, buffer } => {
+                self.target.calls.lift(index);
                 if let Some(session) = &mut self.sessions[usize::from(session)] {
                     session.free_buffer(buffer);
                 }
             }
             Source::LongAnswer { session } => {
+                self.target.calls.lift(index);
                 let token = self.target.long_answers[index as usize].token;
                 self.answer_done(session, token, Status::Ok);
             }

@@ -310,3 +310,33 @@ fn credits_come_back_of_a_session_that_closes() {
     let [initiator, target] = [pair.initiator, pair.target].map(|host| pair.world.counters(host));
     assert_eq!((initiator.ops_out, target.ops_in, initiator.expired), (0, 0, 0));
 }
+
+/// One cancel is looked for in a turn: whoever always has another does not take all turns.
+#[test]
+fn whoever_cancels_without_end_leaves_turns_to_others() {
+    let mut pair = Pair::new(World::new(333), 4096, session_of(16, 4096));
+    let mut others = [(); 2].map(|()| {
+        let session = pair.world.add_session(pair.initiator, session_of(4, 4096));
+        let remote = pair.world.connect(&session, pair.target, pair.rkey);
+        (session, remote)
+    });
+    let senseless = Ask::kernel(pair.remote, KernelId::CANCEL, &u64::MAX.to_le_bytes(), 0);
+    for round in 1..=20 {
+        for (session, remote) in &mut others {
+            let cancel = Ask::kernel(*remote, KernelId::CANCEL, &u64::MAX.to_le_bytes(), 0);
+            session.submit(&cancel);
+            session.submit(&cancel);
+            session.submit(&Ask::fetch_add(*remote, 0, 1));
+        }
+        let mut over = 0;
+        for _ in 0..200 {
+            pair.session.poll();
+            while pair.session.has_room() {
+                pair.session.submit(&senseless);
+            }
+            pair.world.step();
+            over += others.iter_mut().map(|(session, _)| session.poll().len()).sum::<usize>();
+        }
+        assert_eq!((over, pair.word(0)), (6, 2 * round), "round {round}");
+    }
+}

@@ -188,6 +188,49 @@ fn an_answer_whose_caller_dies_or_waits_no_more_is_let_go() {
     assert!(pair.world.wait(&mut pair.session)[0].reply == pattern(3, 300_000));
 }
 
+/// A caller that takes nothing of its answers any more keeps nothing of who serves longer than it
+/// said that it would wait, though its flow is not over yet.
+#[test]
+fn answers_that_nobody_takes_are_let_go_when_their_calls_expire() {
+    let (mut pair, mut server) = served(World::new(445));
+    let third = pair.world.add_host();
+    let mut session = pair.world.add_session(third, session_of(4, 4096));
+    let remote = pair.world.connect(&session, pair.target, pair.rkey);
+    let ask = Ask::call(pair.remote, SERVICE, b"much", PIECE_BYTES).within(Span::from_ms(50));
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        pair.session.submit(&ask);
+        calls.push(pair.world.next_call(&mut server));
+    }
+    server.answer_long(&calls[0], &pattern(1, 1 << 20));
+    pair.begin_to_hear();
+    pair.world.pause(pair.initiator);
+    pair.world.run_for(Span::from_ms(1));
+    // They find no room behind the first.
+    server.answer_long(&calls[1], &pattern(2, 5000));
+    calls[2..].iter().for_each(|call| server.answer(call, Status::Ok, b"little"));
+    pair.world.run_for(Span::from_ms(1));
+    assert_eq!((server.out(), server.poll().len()), (2, 0), "they are still to be sent");
+    pair.world.run_for(Span::from_ms(60));
+    assert_eq!(server.poll().len(), 2, "both places in the arena are free");
+    for _ in 0..4 {
+        session.submit(&Ask::call(remote, SERVICE, b"", 64));
+        let call = pair.world.next_call(&mut server);
+        calls.push(call);
+    }
+    calls[4..].iter().for_each(|call| server.answer(call, Status::Ok, b"some"));
+    assert!(pair.world.wait(&mut session).iter().all(|done| done.reply == b"some"));
+    // Its calls have expired for the caller too, and it goes on where it was.
+    pair.world.resume(pair.initiator);
+    let over = pair.world.wait(&mut pair.session);
+    assert!(over.iter().all(|done| done.status == Status::Expired), "{over:?}");
+    pair.world.run_until_idle();
+    let (_, call) = pair.ask(&mut server);
+    server.answer_long(&call, &pattern(3, 300_000));
+    assert!(pair.world.wait(&mut pair.session)[0].reply == pattern(3, 300_000));
+    assert_eq!(pair.world.counters(pair.target).bad_commands, 0);
+}
+
 #[test]
 fn an_answer_whose_session_closes_ends_its_call() {
     let (mut pair, mut server) = served(World::new(441));

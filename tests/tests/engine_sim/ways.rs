@@ -128,6 +128,49 @@ fn a_way_is_there_before_its_flow() {
     }
 }
 
+/// One application cannot keep all flows by naming engines that do not answer.
+#[test]
+fn few_flows_are_being_opened_for_one_application() {
+    let engine = nic_engine::engine::EngineConfig {
+        connect_timeout: Span::from_ms(50),
+        flows: 32,
+        ..small_engine()
+    };
+    let mut world = World::new(6);
+    let (initiator, target) = (world.add_host_with(engine), world.add_host());
+    let mut pair = Pair::of(world, initiator, target, 4096, small_session());
+    let greedy = pair.world.add_session(initiator, small_session());
+    let rkey = pair.rkey;
+    let mut way = |number| {
+        let nowhere = std::net::SocketAddr::from(([10, 9, 9, number], 4791));
+        let (client, session) = (greedy.client, greedy.id);
+        pair.world.control(initiator, Work::Way { client, session, engine: nowhere, rkey })
+    };
+    for number in 1..=8 {
+        assert!(matches!(way(number), Answer::Connected(_)), "number {number}");
+    }
+    for number in 9..=64 {
+        match way(number) {
+            Answer::Refused(refusal) => {
+                assert_eq!(refusal.status, Status::Busy);
+                assert!(refusal.reason.contains("8 flows"), "{}", refusal.reason);
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert!(matches!(way(8), Answer::Connected(_)), "its flow is being opened already");
+    // Others are not in its way, and it may go on when its attempts are over.
+    let third = pair.world.add_host();
+    let owner = pair.world.add_client(third);
+    let (_, there) = pair.world.exported_region(third, owner, 64, nic_kernels::Access::all());
+    let way = pair.world.connect(&pair.session, third, there);
+    assert!(pair.world.run(&mut pair.session, &Ask::read(way, 0, 8)).is_ok());
+    pair.world.run_for(Span::from_ms(100));
+    let way = pair.world.connect(&greedy, third, there);
+    let mut greedy = greedy;
+    assert!(pair.world.run(&mut greedy, &Ask::read(way, 0, 8)).is_ok());
+}
+
 /// Others' ways cannot be given back.
 #[test]
 fn only_the_owner_gives_a_way_back() {

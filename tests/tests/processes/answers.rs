@@ -64,7 +64,7 @@ fn a_serving_application_killed_amid_its_answers_is_told_to_its_callers() {
             Ok(answer) => assert!(answer.len() == 1 << 20 && sample::is_pattern(0, &answer)),
             Err(error) => {
                 let (status, fate) = (Status::ServiceFailed, Fate::Executed);
-                assert_eq!(error, OpError::Failed { status, fate });
+                assert_eq!(error, OpError::Failed { status, fate, refusal: None });
                 failed += 1;
             }
         }

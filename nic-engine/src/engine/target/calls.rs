@@ -110,7 +110,6 @@ impl<K: KernelSet> Core<K> {
             let (token, at) = (command.token.get(), command.payload_offset.get());
             self.target.long_answers[index as usize] = LongAnswer { token, at };
         }
-        self.target.calls.lift(index);
         let (status, fate, total) = match Status::from_code(answer.status.get()) {
             Ok(Status::Ok) => (Status::Ok, Fate::Executed, length),
             Ok(Status::ReplyTooLong) => (Status::ReplyTooLong, Fate::Executed, 0),
@@ -130,9 +129,23 @@ impl<K: KernelSet> Core<K> {
         session.answer_done(token, status);
     }
 
-    /// The caller of a delivered call no longer waits. The application still has the buffer.
+    /// The caller of a call no longer waits. The application still has the buffer, unless it has
+    /// answered: then what is left of the answer is not sent, however long its flow has no room for
+    /// it, and what holds it is free.
     pub(in super::super) fn call_expired(&mut self, index: u32) {
-        self.finish_call_without_answer(index, Status::Expired);
+        if self.target.ops[index as usize].ready {
+            self.free_source(index);
+            self.void_answer(index, Status::Expired);
+        } else {
+            self.finish_call_without_answer(index, Status::Expired);
+        }
+    }
+
+    /// What was sent of an answer is void, and no more of it is sent than its end.
+    fn void_answer(&mut self, index: u32, status: Status) {
+        let op = &mut self.target.ops[index as usize];
+        op.source = Source::Nothing;
+        (op.status, op.total, op.sent) = (status, 0, 0);
     }
 
     pub(super) fn finish_call_without_answer(&mut self, index: u32, status: Status) {
@@ -156,11 +169,10 @@ impl<K: KernelSet> Core<K> {
             if !op.ready {
                 self.finish_call_without_answer(index, Status::ServiceFailed);
             }
-            let op = &mut self.target.ops[index as usize];
-            if op.source != Source::Nothing {
+            if self.target.ops[index as usize].source != Source::Nothing {
                 // Answered, but the answer goes with the session's memory.
-                op.source = Source::Nothing;
-                (op.status, op.total, op.sent) = (Status::ServiceFailed, 0, 0);
+                self.target.calls.lift(index);
+                self.void_answer(index, Status::ServiceFailed);
             }
         }
     }
