@@ -144,7 +144,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
             sharing: Sharing::new(),
-            cancels: Cancels::new(ops_in),
+            cancels: Cancels::new(ops_in, config.flows),
             cancelled_at: nic_wire::Time::NEVER,
             holds: Holds::new(holds),
             parked: Vec::with_capacity(64),
