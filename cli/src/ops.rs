@@ -91,7 +91,7 @@ pub struct Session {
 #[derive(Clone, Debug, Deserialize)]
 struct OpOut {
     age_ns: u64,
-    session: u64,
+    session: Option<u64>,
     token: u64,
     kernel: String,
     state: String,
@@ -233,8 +233,8 @@ fn ops_out(ops: &[OpOut], of_session: &dyn Fn(u64) -> String) -> Columns {
             op.state.clone(),
             op.kernel.clone(),
             op.peer.clone(),
-            op.session.to_string(),
-            of_session(op.session),
+            op.session.map_or("-".to_owned(), |session| session.to_string()),
+            op.session.map_or("-".to_owned(), of_session),
             format!("{:#x}", op.token),
             op.reply_bytes.to_string(),
         ]);

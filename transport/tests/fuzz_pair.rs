@@ -257,7 +257,7 @@ impl Play {
                 let host = &self.world.hosts[to];
                 let ids: Vec<_> = host.endpoint.iter().map(|(_, flow)| flow.local_id()).collect();
                 let mut bytes = bytes[..usize::from(*length).clamp(HEADER_BYTES, 160)].to_vec();
-                bytes[0] = 1;
+                bytes[0] = nic_wire::WIRE_VERSION;
                 bytes[1] = 1 + bytes[1] % 6;
                 let flags = u16::from(bytes[2] & 15) | (bytes.len() as u16) << 4;
                 bytes[2..4].copy_from_slice(&flags.to_le_bytes());

@@ -9,7 +9,7 @@ use nic_transport::{
 };
 use nic_wire::handshake::{Init, MAX_VERSIONS, Reset, ResetReason, Versions};
 use nic_wire::packet::{HEADER_BYTES, PacketHeader, PacketKind};
-use nic_wire::{ConnectionId, Span};
+use nic_wire::{ConnectionId, Span, WIRE_VERSION};
 use world::{Datagram, Verdict, World, address};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -74,7 +74,7 @@ fn four_packets_open_a_flow() {
     assert_eq!((ours.local_id(), ours.remote_id()), (theirs.remote_id(), theirs.local_id()));
     assert_eq!((ours.peer(), theirs.peer()), (address(1), address(0)));
     assert_eq!((ours.peer_incarnation(), theirs.peer_incarnation()), (8, 7));
-    assert_eq!((ours.version(), theirs.version()), (1, 1));
+    assert_eq!((ours.version(), theirs.version()), (WIRE_VERSION, WIRE_VERSION));
     assert_eq!((ours.credits(), theirs.credits()), ((11, 22), (0, 0)));
     // The handshake measured the round trip; INIT's interval of the world is 10 us each way.
     assert_eq!(ours.rtt(), Some(Span::from_us(20)));
@@ -212,19 +212,21 @@ fn no_version_in_common_is_a_typed_failure_on_both_sides() {
 
 #[test]
 fn the_highest_common_version_is_chosen() {
-    let mut world = World::of(6, &[speaking(&[4, 2, 1]), speaking(&[3, 2, 1])]);
+    let [this, next] = [WIRE_VERSION, WIRE_VERSION + 1];
+    let others = [next + 2, next + 1].map(|highest| speaking(&[highest, next, this]));
+    let mut world = World::of(6, &others);
     let (ours, theirs) = world.open();
-    assert_eq!(world.hosts[0].endpoint.flow(ours).unwrap().version(), 2);
-    assert_eq!(world.hosts[1].endpoint.flow(theirs).unwrap().version(), 2);
+    assert_eq!(world.hosts[0].endpoint.flow(ours).unwrap().version(), next);
+    assert_eq!(world.hosts[1].endpoint.flow(theirs).unwrap().version(), next);
 }
 
 #[test]
 fn a_tampered_offer_is_noticed() {
-    let mut world = World::pair(7, &speaking(&[2, 1]));
+    let mut world = World::pair(7, &speaking(&[WIRE_VERSION + 1, WIRE_VERSION]));
     world.script(|_, datagram| {
         if datagram.is(PacketKind::Init) {
             let mut init = init_of(datagram);
-            init.versions = versions(&[1]);
+            init.versions = versions(&[WIRE_VERSION]);
             datagram.forge(|bytes| bytes[HEADER_BYTES..].copy_from_slice(init.as_bytes()));
         }
         Verdict::Deliver
@@ -259,7 +261,7 @@ fn version_lists_are_believed_only_from_the_target() {
         assert_eq!(world.hosts[0].events, [], "{forged:?}");
     }
     // One that lists what was offered tells of an offer that was changed on its way.
-    world.deliver(&answer(1, id, id, &[9, 1]));
+    world.deliver(&answer(1, id, id, &[9, WIRE_VERSION]));
     world.settle();
     let failure = ConnectFailure::Downgrade;
     assert_eq!(world.hosts[0].events, [FlowEvent::Failed { flow, failure }]);

@@ -39,7 +39,7 @@ fn arbitrary_bytes_are_survived() {
             let mut datagram =
                 Datagram { from: address(6), to: address(host), bytes: bytes[..length].to_vec() };
             if length >= 64 && !matches!(disguise, Disguise::None) {
-                datagram.bytes[0] = 1;
+                datagram.bytes[0] = nic_wire::WIRE_VERSION;
                 datagram.bytes[1] = 1 + bytes[1] % 6;
                 let flags = u16::from(bytes[2] & 15) | (length as u16) << 4;
                 datagram.bytes[2..4].copy_from_slice(&flags.to_le_bytes());

@@ -47,4 +47,4 @@ pub use status::{Fate, Status, UnknownFate, UnknownStatus};
 pub use time::{Span, Time};
 
 /// The packet format that this build speaks; negotiated by the handshake.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;

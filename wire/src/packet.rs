@@ -271,7 +271,7 @@ mod tests {
         header.reply_credits_kib = 64.into();
         header.age_us = 13.into();
         let expected: [u8; 64] = [
-            1, 1, 3, 4, 0xa4, 0xa3, 0xa2, 0xa1, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0, 7, 0, 0, 0,
+            2, 1, 3, 4, 0xa4, 0xa3, 0xa2, 0xa1, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0, 7, 0, 0, 0,
             2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 10, 0, 0, 0,
             11, 0, 0, 0, 12, 0, 0, 0, 0, 1, 64, 0, 13, 0, 0, 0,
         ];
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(Packet::parse(&bytes[..63]).err(), Some(MalformedPacket::Short { found: 63 }));
         bytes[0] = 9;
         assert_eq!(Packet::parse(&bytes).err(), Some(MalformedPacket::Version { found: 9 }));
-        bytes[0] = 1;
+        bytes[0] = WIRE_VERSION;
         bytes[1] = 77;
         assert_eq!(Packet::parse(&bytes).err(), Some(MalformedPacket::Kind { found: 77 }));
     }

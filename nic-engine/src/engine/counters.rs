@@ -138,6 +138,8 @@ counters! {
     ops_cancelled: Total "ops",
     /// Word of given-up ops for which there was no room: those end by their deadlines.
     cancels_dropped: Total "ops",
+    /// Times that the ops in hand were looked through for those given up.
+    cancel_looks: Total "times",
     /// Frames that could not be understood in packets that were whole.
     malformed_frames: Total "frames",
     /// Packets left unacknowledged for want of room; they come again.

@@ -9,7 +9,7 @@ use nic_wire::{Fate, KernelId, Span, Status, Time};
 use super::core::Core;
 use super::lanes::{PACE, PATIENCE, SHARE, cost};
 use super::links::{Held, LinkState, NoRoom};
-use super::ops::{Ending, Op, OpState};
+use super::ops::{Ending, NO_SESSION, Op, OpState};
 
 /// The longest payload and the longest reply of an op, in bytes: a value of 1 MiB with its key and
 /// what surrounds them.
@@ -300,7 +300,7 @@ impl<K: KernelSet> Core<K> {
             let is_wanted = op.state == OpState::Out;
             let session = usize::from(op.session);
             let is_whole = op.received >= reply.total;
-            if let (true, Some(session)) = (is_wanted, &self.sessions[session]) {
+            if let (true, Some(Some(session))) = (is_wanted, self.sessions.get(session)) {
                 let is_written = session.arena.write(at, data).is_ok();
                 assert!(is_written, "the reply's place is checked at pickup");
             }
@@ -319,11 +319,9 @@ impl<K: KernelSet> Core<K> {
         let (session, token, started, issued) = (op.session, op.token, op.started, op.issued);
         let link = &mut self.links[usize::from(link_slot)];
         if state != OpState::Waiting {
-            if let Some(session) = &mut self.sessions[usize::from(session)] {
-                // Of a session that has closed since, another may have the place.
-                session.cost_out = session.cost_out.saturating_sub(op.cost.into());
-                let was_abandoned = u32::from(state == OpState::Abandoned);
-                session.abandoned = session.abandoned.saturating_sub(was_abandoned);
+            if let Some(Some(session)) = self.sessions.get_mut(usize::from(session)) {
+                session.cost_out -= u32::from(op.cost);
+                session.abandoned -= u32::from(state == OpState::Abandoned);
             }
             link.came_back(op);
         }
@@ -410,13 +408,19 @@ impl<K: KernelSet> Core<K> {
         }
     }
 
-    /// A session closes: its ops end without a completion.
+    /// A session closes: its ops end without a completion. What the target still holds of them is
+    /// nobody's, for another may get the session's place.
     pub(super) fn drop_ops_of_session(&mut self, session: u16) {
-        let of_session = |op: &Op| op.session == session && op.state != OpState::Abandoned;
+        let is_theirs = |op: &Op| op.session == session && op.state != OpState::Abandoned;
         let mut from = 0;
-        while let Some(slot) = self.ops.next(from, of_session) {
+        while let Some(slot) = self.ops.next(from, is_theirs) {
             from = slot + 1;
             self.give_up(slot, Ending::failure(Status::Cancelled, Fate::Unknown));
+        }
+        from = 0;
+        while let Some(slot) = self.ops.next(from, |op| op.session == session) {
+            from = slot + 1;
+            self.ops.get(slot).session = NO_SESSION;
         }
         for link in &mut self.links {
             link.release_streams(session);

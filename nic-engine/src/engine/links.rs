@@ -16,6 +16,9 @@ use super::lanes::Lanes;
 use super::ops::{Op, OpQueue};
 use super::streams::{Progress, Streams};
 
+#[cfg(test)]
+mod tests;
+
 /// What needs several packets does not begin in the rest of one that has less than this left, in
 /// bytes.
 const FIRST_CHUNK_MIN: usize = 256;
@@ -220,7 +223,8 @@ impl Link {
     }
 
     /// The flow's stream for a session's stream. One with nothing out may change hands: its numbers
-    /// just go on. `None` if all have ops out.
+    /// just go on. If all have ops out, so may one of a session that has closed, whose fences then
+    /// wait for those. `None` if there is none of them either.
     #[inline]
     pub(super) fn stream_for(&mut self, session: u16, stream: u16) -> Option<u16> {
         let owner = Some((session, stream));
@@ -235,15 +239,16 @@ impl Link {
         if let Some(found) = self.issued.iter().position(|issued| issued.owner == owner) {
             return Some(found as u16);
         }
-        let may_add = self.issued.len() < Streams::MAX;
-        let place = match self.issued.iter().position(|issued| issued.owner.is_none()) {
+        let place = |is_it: fn(&IssuedStream) -> bool| self.issued.iter().position(is_it);
+        let place = match place(|issued| issued.owner.is_none() && issued.out == 0) {
             Some(vacant) => vacant,
-            None if may_add => {
+            None if self.issued.len() < Streams::MAX => {
                 let progress = Progress::new();
                 self.issued.push(IssuedStream { owner, next: 0, out: 0, progress });
                 self.issued.len() - 1
             }
-            None => self.issued.iter().position(|issued| issued.out == 0)?,
+            None => place(|issued| issued.out == 0)
+                .or_else(|| place(|issued| issued.owner.is_none()))?,
         };
         self.issued[place].owner = owner;
         Some(place as u16)

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::core::Core;
 use super::links::LinkState;
-use super::ops::OpState;
+use super::ops::{NO_SESSION, OpState};
 
 /// The most ops of each kind that are told of: the oldest.
 const OPS_MAX: usize = 256;
@@ -102,8 +102,8 @@ pub enum LiveState {
 pub struct LiveOp {
     /// Since it was picked up.
     pub age_ns: u64,
-    /// The session that asked.
-    pub session: u16,
+    /// The session that asked, unless it has closed.
+    pub session: Option<u16>,
     /// The application's name for it.
     pub token: u64,
     /// What it runs.
@@ -242,7 +242,7 @@ impl<K: KernelSet> Core<K> {
         for (op, unsent) in self.ops.each().filter(|(op, _)| ago(op.started) >= least_ns) {
             live.ops_out.offer(LiveOp {
                 age_ns: ago(op.started),
-                session: op.session,
+                session: (op.session != NO_SESSION).then_some(op.session),
                 token: op.token,
                 kernel: op.kernel.0,
                 state: match op.state {

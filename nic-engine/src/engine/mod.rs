@@ -145,7 +145,7 @@ impl<P: Port, K: KernelSet> Engine<P, K> {
             blocked_served: Vec::with_capacity(usize::from(config.flows)),
             target: TargetTable::new(ops_in, now),
             sharing: Sharing::new(),
-            cancels: Cancels::new(ops_in),
+            cancels: Cancels::new(ops_in, config.flows),
             cancelled_at: nic_wire::Time::NEVER,
             pickup_first: 0,
             holds: Holds::new(holds),

@@ -10,6 +10,9 @@ use super::links::Charge;
 /// No op: the end of a queue.
 const NONE: u16 = u16::MAX;
 
+/// The session of an op whose session has closed.
+pub(super) const NO_SESSION: u16 = u16::MAX;
+
 /// One op that a local session has asked for: what is needed until its completion is posted.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -30,7 +33,7 @@ pub(super) struct Op {
     pub(super) sequence: u32,
     /// Its stream on that flow, once issued.
     pub(super) stream: u16,
-    /// The session that asked.
+    /// The session that asked; [`NO_SESSION`] once it has closed.
     pub(super) session: u16,
     /// The flow it travels on.
     pub(super) link: u16,

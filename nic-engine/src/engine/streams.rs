@@ -54,8 +54,25 @@ impl Streams {
     }
 
     /// Whether op `sequence` of `stream` has finished.
-    pub(super) fn has_finished(&mut self, stream: u16, sequence: u32) -> bool {
-        self.stream(stream).is_some_and(|stream| stream.progress.has_finished(sequence))
+    pub(super) fn has_finished(&self, stream: u16, sequence: u32) -> bool {
+        self.find(stream).is_some_and(|progress| progress.has_finished(sequence))
+    }
+
+    /// Whether op `sequence` of `stream` is one that an honest initiator may have sent by now, or may
+    /// send next, and that has not finished.
+    pub(super) fn may_come(&self, stream: u16, sequence: u32) -> bool {
+        match self.find(stream) {
+            Some(progress) => progress.reaches(sequence) && !progress.has_finished(sequence),
+            None => self.streams.len() < Self::MAX && sequence < AHEAD_MAX,
+        }
+    }
+
+    /// A stream that has been used.
+    fn find(&self, id: u16) -> Option<&Progress> {
+        let is_it = |stream: &&Stream| stream.id == id;
+        let last = self.streams.get(self.last).filter(is_it);
+        let found = last.or_else(|| self.streams.iter().find(is_it))?;
+        Some(&found.progress)
     }
 
     /// The stream, made at its first use; `None` if the flow has no room for another.
@@ -167,6 +184,11 @@ mod tests {
         assert_eq!(streams.finish(7, 5), Ok(()));
         let finished = [0, 3, 4, 5, 6, 4 + AHEAD_MAX].map(|n| streams.has_finished(7, n));
         assert_eq!(finished, [true, true, false, true, false, false]);
+        let to_come = [3, 4, 5, 6, 3 + AHEAD_MAX, 4 + AHEAD_MAX].map(|n| streams.may_come(7, n));
+        assert_eq!(to_come, [false, true, false, true, true, false]);
+        assert_eq!([0, AHEAD_MAX].map(|n| streams.may_come(9, n)), [true, false]);
+        assert!(!streams.has_finished(9, 0));
+        assert_eq!(streams.streams.len(), 2, "a look makes no stream");
     }
 
     #[test]
@@ -204,5 +226,6 @@ mod tests {
             assert_eq!(streams.may_start(id, 0), Ok(true));
         }
         assert_eq!(streams.may_start(9999, 0), Err(OutOfReach));
+        assert!(!streams.may_come(9999, 0));
     }
 }

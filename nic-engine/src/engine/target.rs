@@ -264,7 +264,7 @@ impl<K: KernelSet> Core<K> {
         if self.payload_part(link, frame) {
             return true;
         }
-        let streams = &mut self.links[usize::from(link)].streams;
+        let streams = &self.links[usize::from(link)].streams;
         let is_over = streams.has_finished(frame.stream(), frame.sequence());
         // The op ended before its payload was whole; the rest must not start it anew.
         self.counters.unplaced_parts += u64::from(is_over);

@@ -1,7 +1,7 @@
 //! Op frames that no engine sends, in packets that are whole: their sender is broken or hostile.
 
 use nic_kernels::{fetch_add, read, write};
-use nic_tests::{Rogue, request_frame};
+use nic_tests::{Rogue, request_frame, small_engine};
 use nic_wire::frame::{Reply, Request, RequestFlags, write_reply};
 use nic_wire::{Fate, KernelId, OpId, Rkey, Span, Status};
 
@@ -291,18 +291,26 @@ fn the_flow_ends_in_the_middle() {
     assert!(scene.world.now().since(revoked_at) < Span::from_ms(5), "nothing holds the region");
 }
 
-/// CANCELs of ops that never come: a bounded number is remembered. An op that its CANCEL has overtaken
-/// ends when it comes.
+/// A CANCEL of the `sequence`-th op, which has all the time in the world.
+fn cancel_frame(rkey: Rkey, sequence: u32) -> Vec<u8> {
+    let kernel = KernelId::CANCEL;
+    let request = Request { kernel, budget_us: u32::MAX, ..good(rkey, sequence) };
+    request_frame(&request, &[], &[])
+}
+
+/// How many CANCELs a flow of the target may have whose ops have yet to come.
+fn share() -> u64 {
+    let config = small_engine();
+    u64::from(config.ops_in / config.flows)
+}
+
+/// CANCELs of ops that never come: a bounded number is remembered, for a while. An op that its CANCEL
+/// has overtaken ends when it comes.
 #[test]
 fn cancels_of_what_never_comes() {
     let mut molested = molested(87);
     let rkey = molested.scene.rkey;
-    let cancel = |sequence| {
-        let request =
-            Request { kernel: KernelId::CANCEL, budget_us: 60_000_000, ..good(rkey, sequence) };
-        request_frame(&request, &[], &[])
-    };
-    let (counted, replies) = molested.send(&cancel(5));
+    let (counted, replies) = molested.send(&cancel_frame(rkey, 5));
     assert_eq!((counted.ops_cancelled, replies), (0, 0), "it gets no reply");
     let half = Request { kernel: KernelId::WRITE, payload_length: 16, ..good(rkey, 5) };
     let at = write::Arguments::home(32 << 10).encode();
@@ -315,14 +323,82 @@ fn cancels_of_what_never_comes() {
     let (reply, _) = &molested.rogue.replies[0];
     assert_eq!((reply.op, reply.status), (half.op, Status::Cancelled));
 
-    let mut dropped = 0;
-    for packet in 0..40 {
-        let body: Vec<u8> = (0..20).flat_map(|place| cancel(100 + packet * 20 + place)).collect();
-        dropped += molested.send(&body).0.cancels_dropped;
+    let (counted, _) = molested.send(&cancel_frame(rkey, 5));
+    assert_eq!((counted.cancels_dropped, counted.cancel_looks), (0, 0), "it is over");
+    let (counted, _) = molested.send(&cancel_frame(rkey, 1 << 20));
+    assert_eq!((counted.cancels_dropped, counted.cancel_looks), (1, 0), "it cannot come");
+    for _ in 0..2 {
+        let mut dropped = 0;
+        for packet in 0..40 {
+            let sequences = (0..20).map(|place| 100 + packet * 20 + place);
+            let body: Vec<u8> = sequences.flat_map(|place| cancel_frame(rkey, place)).collect();
+            dropped += molested.send(&body).0.cancels_dropped;
+        }
+        assert_eq!(dropped, 800 - share());
+        let Molested { scene, rogue } = &mut molested;
+        rogue.turns(&mut scene.world, Span::from_ms(1_100));
+        let counted = scene.counted(|scene| rogue.turns(&mut scene.world, Span::from_ms(100)));
+        assert_eq!(counted.cancel_looks, 0, "nothing is looked for any more");
     }
-    // As many as a flow may have ops.
-    assert_eq!(dropped, 800 - 256);
     let (counted, replies) = molested.send(&read_frame(rkey, 0));
     assert_eq!((counted.executed, replies), (1, 1));
     molested.scene.nobody_noticed();
+}
+
+/// However often it is told of ops to look for, a target looks now and then.
+#[test]
+fn cancels_without_end() {
+    let mut molested = molested(89);
+    let rkey = molested.scene.rkey;
+    let Molested { scene, rogue } = &mut molested;
+    let begin = scene.world.now();
+    let counted = scene.counted(|scene| {
+        for sequence in 0..500 {
+            rogue.send(&scene.world, &cancel_frame(rkey, sequence));
+            rogue.turns(&mut scene.world, Span::from_us(4));
+        }
+    });
+    let most = 1 + scene.world.now().since(begin).as_us() / 100;
+    assert!((most / 2..=most).contains(&counted.cancel_looks), "{most}: {}", counted.cancel_looks);
+    scene.nobody_noticed();
+}
+
+/// Those who fill all room with CANCELs leave others theirs.
+#[test]
+fn cancels_of_others_are_heard() {
+    let mut molested = molested(90);
+    let rkey = molested.scene.rkey;
+    let Molested { scene, rogue } = &mut molested;
+    let to = scene.target_address();
+    let config = small_engine();
+    let mut others = Vec::new();
+    for number in 2..2 + (config.ops_in / config.op_credits) as u8 {
+        let mut other = Rogue::new(&scene.world, stranger(number));
+        assert!(other.connect(&mut scene.world, to));
+        others.push(other);
+    }
+    let half = Request {
+        kernel: KernelId::WRITE,
+        payload_length: 16,
+        budget_us: 10_000_000,
+        ..good(rkey, 0)
+    };
+    let at = write::Arguments::home(32 << 10).encode();
+    rogue.send(&scene.world, &request_frame(&half, &at, &[0; 8]));
+    rogue.turns(&mut scene.world, Span::from_us(300));
+    let counted = scene.counted(|scene| {
+        for from in (0..u32::from(config.op_credits)).step_by(16) {
+            let body: Vec<u8> =
+                (from..from + 16).flat_map(|place| cancel_frame(rkey, place)).collect();
+            for other in &mut others {
+                other.send(&scene.world, &body);
+            }
+        }
+        rogue.send(&scene.world, &cancel_frame(rkey, 0));
+        rogue.turns(&mut scene.world, Span::from_ms(2));
+    });
+    let theirs = u64::from(config.ops_in) - others.len() as u64 * share();
+    assert_eq!((counted.ops_cancelled, counted.cancels_dropped), (1, theirs));
+    assert_eq!(rogue.replies.len(), 1);
+    scene.nobody_noticed();
 }

@@ -1,7 +1,7 @@
 //! Sessions and applications end, in order or in the middle of their ops.
 
-use nic_engine::engine::{Answer, Released, Work};
-use nic_tests::{Ask, Done, World};
+use nic_engine::engine::{Answer, EngineConfig, Released, Work};
+use nic_tests::{Ask, Done, World, small_engine};
 use nic_wire::{Fate, Span, Status};
 
 use crate::{Pair, session_of};
@@ -145,4 +145,49 @@ fn nobody_answers_at_the_address() {
     let refusal = pair.world.refused(pair.initiator, work);
     assert_eq!(refusal.status, Status::Unreachable);
     assert!(refusal.reason.contains("10.0.0.3"), "{}", refusal.reason);
+}
+
+/// What a closed session has left at its target is not counted as its successor's, and does not count
+/// for it when it is over.
+#[test]
+fn what_a_closed_session_left_is_not_its_successors() {
+    const FEW: usize = 10;
+    let mut world = World::new(7);
+    let small = EngineConfig { ops_out: 64, ..small_engine() };
+    let (initiator, target) = (world.add_host_with(small), world.add_host());
+    let mut pair = Pair::of(world, initiator, target, 4096, session_of(16, 4096));
+    let silent = pair.world.add_host();
+    let client = pair.session.client;
+    let mut other = pair.world.open_session(initiator, client, session_of(64, 4096));
+    let way = pair.world.connect(&other, silent, pair.rkey);
+
+    pair.world.pause(target);
+    for _ in 0..FEW {
+        pair.session.submit(&Ask::fetch_add(pair.remote, 0, 1));
+    }
+    pair.world.run_for(Span::from_us(100));
+    pair.world.close_session(&pair.session);
+    let mut next = pair.world.open_session(initiator, client, session_of(16, 4096));
+    assert_eq!(next.id, pair.session.id, "it has its place");
+    let remote = pair.world.connect(&next, silent, pair.rkey);
+
+    // As many of its own end by their deadlines, and the target still has them.
+    pair.world.pause(silent);
+    for _ in 0..FEW {
+        next.submit(&Ask::fetch_add(remote, 0, 1).within(Span::from_us(500)));
+    }
+    pair.world.run_for(Span::from_ms(1));
+    assert_eq!(next.poll().len(), FEW);
+    assert_eq!(pair.world.counters(initiator).ops_out, 2 * FEW as u64);
+    pair.world.resume(target);
+    pair.world.run_for(Span::from_ms(10));
+    assert_eq!(pair.world.counters(initiator).ops_out, FEW as u64);
+
+    // When places are few, none are left for who has many ops that are not over.
+    for _ in 0..64 - 8 - FEW {
+        other.submit(&Ask::fetch_add(way, 0, 1));
+    }
+    pair.world.run_for(Span::from_us(100));
+    let done = pair.world.run(&mut next, &Ask::fetch_add(remote, 0, 1));
+    assert_eq!(done.ended(), (Status::Busy, Fate::NotExecuted));
 }

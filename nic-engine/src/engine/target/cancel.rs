@@ -12,8 +12,15 @@ use nic_wire::{OpId, Span, Status, Time};
 use super::Source;
 use crate::engine::core::Core;
 
-/// When ops that have yet to come are looked for again. Each time all in hand are looked through.
+/// The ops in hand are looked through at most this often, however many are given up: that costs
+/// whoever gives up next to nothing.
+const LOOKS_APART: Span = Span::from_us(100);
+/// When ops that have yet to come are looked for again.
 const LOOK_AGAIN: Span = Span::from_ms(1);
+/// An op that has not come after this long was answered long ago, or never left.
+const LOOKED_FOR: Span = Span::from_ms(1_000);
+/// Each flow has room for at least so many that have yet to come.
+const SHARE_MIN: u16 = 16;
 
 /// An op that its initiator has given up.
 #[derive(Clone, Copy)]
@@ -22,20 +29,33 @@ struct GivenUp {
     op: OpId,
     stream: u16,
     sequence: u32,
-    /// When it ends anyway.
+    /// When it is looked for no more.
     until: Time,
     is_found: bool,
 }
 
-/// Those that have yet to be looked for, or to come; as many as there may be ops in hand.
+/// Those that have yet to be looked for, or to come.
 pub(in crate::engine) struct Cancels {
     given_up: Vec<GivenUp>,
+    /// As many as there may be ops in hand are remembered until the next look, and of every flow its
+    /// share, whatever others do. Only the share stays for the looks after it.
+    most: usize,
+    share: u32,
     next_look: Time,
+    /// The first moment that is not too early for another look.
+    may_look: Time,
 }
 
 impl Cancels {
-    pub(in crate::engine) fn new(capacity: u16) -> Self {
-        Cancels { given_up: Vec::with_capacity(usize::from(capacity)), next_look: Time::NEVER }
+    pub(in crate::engine) fn new(ops_in: u16, flows: u16) -> Self {
+        let (most, share) = (usize::from(ops_in), (ops_in / flows.max(1)).max(SHARE_MIN));
+        Cancels {
+            given_up: Vec::with_capacity(most + usize::from(share) * usize::from(flows)),
+            most,
+            share: share.into(),
+            next_look: Time::NEVER,
+            may_look: Time::ZERO,
+        }
     }
 
     /// When [`Core::end_given_up`] has something to do.
@@ -56,34 +76,47 @@ impl<K: KernelSet> Core<K> {
     #[cold]
     pub(super) fn note_cancel(&mut self, link: u16, frame: RequestFrame<'_>) {
         let Core { cancels, links, config, counters, now, .. } = self;
-        let waiting = &mut links[usize::from(link)].cancels;
-        let has_room = cancels.given_up.len() < cancels.given_up.capacity();
-        if !has_room || *waiting >= config.op_credits.into() {
+        let this = &mut links[usize::from(link)];
+        let (stream, sequence) = (frame.stream(), frame.sequence());
+        if this.streams.has_finished(stream, sequence) {
+            return;
+        }
+        let has_room = this.cancels < cancels.share
+            || cancels.given_up.len() < cancels.most && this.cancels < config.op_credits.into();
+        if !has_room || !this.streams.may_come(stream, sequence) {
             // No honest initiator has given up more than it may have out.
             counters.cancels_dropped += 1;
             return;
         }
-        *waiting += 1;
+        this.cancels += 1;
         cancels.given_up.push(GivenUp {
             link,
             op: frame.op(),
-            stream: frame.stream(),
-            sequence: frame.sequence(),
-            until: *now + Span::from_us(frame.budget_us().into()),
+            stream,
+            sequence,
+            until: *now + Span::from_us(frame.budget_us().into()).min(LOOKED_FOR),
             is_found: false,
         });
-        cancels.next_look = *now;
+        cancels.next_look = cancels.next_look.min(cancels.may_look.max(*now));
     }
 
     /// Ends the ops that were given up, as far as they are here.
     #[cold]
     pub(in crate::engine) fn end_given_up(&mut self) {
+        self.cancels.may_look = self.now + LOOKS_APART;
+        self.counters.cancel_looks += 1;
         self.cancels.given_up.sort_unstable_by_key(|one| (one.link, one.op.raw()));
+        let flows = self.cancels.given_up.chunk_by(|one, next| one.link == next.link);
+        let mut unseen: u32 = flows.map(|of| self.links[usize::from(of[0].link)].in_hand).sum();
         for index in 0..self.target.ops.len() as u32 {
+            if unseen == 0 {
+                break;
+            }
             let op = &self.target.ops[index as usize];
-            if !op.live || op.orphaned {
+            if !op.live || op.orphaned || self.links[usize::from(op.link)].cancels == 0 {
                 continue;
             }
+            unseen -= 1;
             let Some(place) = self.cancels.find(op.link, op.op) else { continue };
             self.cancels.given_up[place].is_found = true;
             let is_answer = matches!(op.source, Source::Call { .. } | Source::LongAnswer { .. });
@@ -94,14 +127,27 @@ impl<K: KernelSet> Core<K> {
             }
         }
         self.end_held();
-        let Core { cancels, links, now, .. } = self;
+        self.keep_those_to_come();
+    }
+
+    /// Of what was not found, each flow's share is looked for again.
+    fn keep_those_to_come(&mut self) {
+        let Core { cancels, links, counters, now, .. } = self;
+        let share = cancels.share;
+        let (mut of, mut kept) = (0, 0);
         cancels.given_up.retain(|one| {
             let link = &mut links[usize::from(one.link)];
-            let is_over = one.is_found
-                || *now >= one.until
-                || link.streams.has_finished(one.stream, one.sequence);
-            link.cancels -= u32::from(is_over);
-            !is_over
+            if one.link != of {
+                (of, kept) = (one.link, 0);
+            }
+            let may_come = !one.is_found
+                && *now < one.until
+                && link.streams.may_come(one.stream, one.sequence);
+            let is_kept = may_come && kept < share;
+            kept += u32::from(is_kept);
+            link.cancels -= u32::from(!is_kept);
+            counters.cancels_dropped += u64::from(may_come && !is_kept);
+            is_kept
         });
         let is_all = cancels.given_up.is_empty();
         cancels.next_look = if is_all { Time::NEVER } else { *now + LOOK_AGAIN };
