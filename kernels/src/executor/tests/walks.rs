@@ -173,7 +173,8 @@ fn bytes_bound_a_walk_as_well() {
 
 #[test]
 fn what_ends_a_walk_ends_it_in_any_round() {
-    let ends: [(Status, fn(&mut Bench<Walkers>, &Rkey)); 2] = [
+    type End = fn(&mut Bench<Walkers>, &Rkey);
+    let ends: [(Status, End); 2] = [
         (Status::Expired, |_, _| {}),
         (Status::Revoked, |bench, rkey| {
             bench.memory.revoke(rkey.export.get(), rkey.generation.get()).unwrap();
