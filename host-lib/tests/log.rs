@@ -101,11 +101,15 @@ fn long_records_arrive_whole() {
     seen.sort_unstable();
     assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7]);
     // The log is full for what is longer than what is left.
-    let long = vec![1; 1 << 20];
+    let long = vec![1; 1_000_000];
     let last = session.run(remote.append(0, 9, &long)).unwrap();
     assert!(matches!(last, Appended::At { .. }));
     let full = session.run(remote.append(0, 9, &long)).unwrap();
     assert!(matches!(full, Appended::Full { head: 0, .. }), "{full:?}");
     log.trim(log.watermark()).unwrap();
     assert_eq!(log.head(), log.tail());
+    // It is empty, and more than half of it might never fit all the same.
+    let longer = vec![1; 1 << 20];
+    let too_long = session.run(remote.append(0, 9, &longer)).unwrap();
+    assert!(matches!(too_long, Appended::TooLong { most } if most < 1 << 20), "{too_long:?}");
 }
