@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nic_figures::Measured;
-use nic_figures::plot::{BarChart, LineChart};
+use nic_figures::plot::{BarChart, LineChart, PlotError};
 
 use super::subjects::{LENGTHS, SIZED_LENGTH, SIZES, STALENESS};
 use super::{interleaved, streams};
@@ -16,21 +16,29 @@ const WALKS: [(&str, &str); 3] = [
     ("rpc_walk", "a call of the application"),
 ];
 
-/// Draws all of them into a folder, which is made if it is not there.
+/// Draws all of them into a folder, which is made if it is not there. Of a run with too few good
+/// slices, those are left out that have none.
 pub(super) fn draw(folder: &Path, measured: &Measured, ports: &[&str]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
-    let write = |name: &str, svg: String| {
+    let write = |name: &str, svg: Result<String, PlotError>| {
+        let svg = match svg {
+            Err(empty @ PlotError::Empty { .. }) if !measured.enough() => {
+                eprintln!("{empty}: too few good slices, run again");
+                return Ok(());
+            }
+            svg => svg?,
+        };
         let path = folder.join(format!("{name}.svg"));
         std::fs::write(&path, svg).with_context(|| format!("{} cannot be written", path.display()))
     };
     for port in ports {
         for (name, chart) in charts(measured, port) {
-            write(&format!("{name}-{port}"), chart.to_svg()?)?;
+            write(&format!("{name}-{port}"), chart.to_svg())?;
         }
-        write(&format!("get-{port}"), gets(measured, port).to_svg()?)?;
+        write(&format!("get-{port}"), gets(measured, port).to_svg())?;
     }
-    write("interleaving", interleaving(measured).to_svg()?)
+    write("interleaving", interleaving(measured).to_svg())
 }
 
 fn charts(measured: &Measured, port: &str) -> Vec<(&'static str, LineChart)> {
