@@ -149,9 +149,11 @@ fn a_call_cancelled_while_it_is_answered_lets_the_answer_go() {
             pair.world.run_until_idle();
             let target = pair.world.counters(pair.target);
             let packets = target.replies_sent - before;
-            let is_whole = packets >= (1 << 20) / 1400;
-            assert!(seed % 2 == 1 || !is_whole, "{packets}: the rest of 1 MiB was sent");
-            assert_eq!((target.calls_cancelled, target.ops_in), (round, 0));
+            if seed % 2 == 0 {
+                assert!(packets < (1 << 20) / 1400, "{packets}: the rest of 1 MiB was sent");
+                assert_eq!(target.calls_cancelled, round);
+            }
+            assert_eq!(target.ops_in, 0);
             assert_eq!(pair.world.counters(pair.initiator).ops_out, 0, "no credit is lost");
         }
         // What was given up disturbs nobody.
