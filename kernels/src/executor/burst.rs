@@ -50,12 +50,28 @@ impl Round {
         Round { next: 0, kept: 0, has_moved: false, are_long: true, long_steps, cost_max }
     }
 
-    /// An op that has had its turn goes on.
+    /// The next op has had its turn. Whether it goes on or is over, and needs nothing more.
     #[inline(always)]
-    fn keep<P>(&mut self, op: &Op<P>, queue: &mut [u32], number: u32) {
-        self.are_long &= op.steps > self.long_steps;
-        queue[self.kept] = number;
-        self.kept += 1;
+    fn settle<P>(
+        &mut self,
+        op: &Op<P>,
+        number: u32,
+        after: After,
+        queue: &mut [u32],
+        over: &mut Vec<u32>,
+    ) -> bool {
+        self.next += 1;
+        self.has_moved |= after != After::NotYet;
+        match after {
+            After::NotYet | After::Queue => {
+                self.are_long &= op.steps > self.long_steps;
+                queue[self.kept] = number;
+                self.kept += 1;
+            }
+            After::Over => over.push(number),
+            _ => return false,
+        }
+        true
     }
 
     /// Its end: those that have not had their turn are the first in the next one.
@@ -109,12 +125,8 @@ pub(super) fn advance<K: KernelSet, M: Memory, T: Table<K, M::Pending>>(
             }
             _ => op.advance_rare(kernel, turn.lent(), scratch),
         };
-        round.next += 1;
-        round.has_moved |= after != After::NotYet;
-        match after {
-            After::NotYet | After::Queue => round.keep(op, queue, number),
-            After::Over => over.push(number),
-            _ => return Some((number, after)),
+        if !round.settle(op, number, after, queue, over) {
+            return Some((number, after));
         }
     }
     None
@@ -156,12 +168,8 @@ impl<S: KernelSet, M: Memory, T: Table<S, M::Pending>> Choice<S> for Burst<'_, S
                 }
                 Err(error) => op.refused(error.status(), kernel.must_end()),
             };
-            round.next += 1;
-            round.has_moved |= after != After::NotYet;
-            match after {
-                After::NotYet | After::Queue => round.keep(op, queue, number),
-                After::Over => over.push(number),
-                _ => return Some((number, after)),
+            if !round.settle(op, number, after, queue, over) {
+                return Some((number, after));
             }
             if *turn.cost >= round.cost_max {
                 return None;

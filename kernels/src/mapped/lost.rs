@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::kernel::Extent;
     use crate::mapped::Tables;
-    use crate::memory::{Access, Done, Memory, Request};
+    use crate::memory::{Access, Done, Memory, Request, View};
 
     /// Lengths of the region and its file in bytes.
     const LENGTH: u64 = 8192;
@@ -114,6 +114,27 @@ mod tests {
             cut();
             assert_eq!(touch(&mut memory, &pending), Err(AccessError::MemoryLost), "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_looked_at_without_a_request_is_never_missing_pages() {
+        let (mut memory, grant, cut) = two_regions("viewed");
+        let [lost, other] = [0, 1].map(|number| memory.view(grant, number).unwrap());
+        fn words(view: &View, memory: &MappedMemory) -> Option<[u64; 2]> {
+            memory.words(view, 0, 24, [0, 8])
+        }
+        let mut copy = [0; 24];
+        assert_eq!(words(&lost, &memory), Some([0, 0]));
+        assert!(memory.copy(&lost, 0, &mut copy));
+        cut();
+        assert_eq!(words(&lost, &memory), None, "zeros are no words");
+        assert!(!memory.copy(&lost, 0, &mut copy));
+        assert!(memory.copy(&other, 0, &mut copy), "the other is whole");
+        // Views are of before, and what is looked up anew is whole.
+        memory.notice_faults();
+        assert_eq!([lost, other].map(|view| words(&view, &memory)), [None, None]);
+        let again = memory.view(grant, 1).unwrap();
+        assert_eq!(words(&again, &memory), Some([0, 0]));
     }
 
     #[test]

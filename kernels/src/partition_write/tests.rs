@@ -301,6 +301,15 @@ fn every_bad_argument_has_its_status() {
     // The counters are there, the last partition is not: nothing is reserved in others.
     let (finish, _) = bench.call(&rkey, KernelId::PARTITION_WRITE, &arguments, &[255; 16]);
     assert_eq!((finish.status, finish.fate), (Status::BadPointer, Fate::NotExecuted));
+    // One whose end would lie before its start, beyond the last address.
+    let round = RacyMem::allocate(16_384);
+    round.write(8192, &head).unwrap();
+    round.write(8192 + 8, &((1_u64 << 52) - 2).to_le_bytes()).unwrap();
+    let number = bench.register(&round);
+    let rkey = bench.memory.export(domain, number, Access::all(), &[], 4).unwrap();
+    let arguments = Arguments::home(8192).encode();
+    let (finish, _) = bench.call(&rkey, KernelId::PARTITION_WRITE, &arguments, &[255; 16]);
+    assert_eq!((finish.status, finish.fate), (Status::BadArguments, Fate::NotExecuted));
     for rights in [Access::READ | Access::ATOMIC, Access::READ | Access::WRITE, Access::WRITE] {
         let rkey = bench.memory.export(domain, 0, rights, &[], 4).unwrap();
         let arguments = Arguments::home(AT).encode();
