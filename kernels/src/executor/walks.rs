@@ -2,9 +2,8 @@
 //!
 //! Where all that an op does is to follow pointers, an event and a step for each element cost many
 //! times as much as the two words that are looked at. Such a walk is one line of this table, and all
-//! of them take a step in a row. Their elements are asked for in a row too: a CPU does not finish a
-//! prefetch before it has translated its address, and looks ahead only so many instructions. With a
-//! step between two prefetches the walks of the page tables would follow each other.
+//! of them take a step in a row. Their elements are asked for in a row too, for the reason that
+//! `mapped::ahead` gives.
 //!
 //! A walk changes nothing and decides nothing. The element before which it ends is fetched by its
 //! kernel like any other, and all that can be wrong with an access is found there.
