@@ -173,6 +173,20 @@ impl Memory for Beneath {
         }
     }
 
+    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
+        match self {
+            Beneath::Mapped(memory) => memory.ask(view, address, length),
+            Beneath::Dma(memory) => memory.ask(view, address, length),
+        }
+    }
+
+    fn word(&self, view: &View, address: u64) -> Option<u64> {
+        match self {
+            Beneath::Mapped(memory) => memory.word(view, address),
+            Beneath::Dma(memory) => memory.word(view, address),
+        }
+    }
+
     fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
         match self {
             Beneath::Mapped(memory) => memory.copy(view, address, into),
@@ -391,6 +405,17 @@ impl Memory for Checked {
         assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
         assert!(places.iter().all(|place| u32::from(*place) + 8 <= length), "{places:?}");
         Some(words)
+    }
+
+    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
+        self.beneath.ask(view, address, length)
+    }
+
+    fn word(&self, view: &View, address: u64) -> Option<u64> {
+        let word = self.beneath.word(view, address)?;
+        let range = Extent::named(view.number, address, 8);
+        assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
+        Some(word)
     }
 
     fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {

@@ -102,6 +102,7 @@ mod executor;
 #[cfg(test)]
 mod fuzz;
 mod kernel;
+mod lookups;
 mod memory;
 mod pointer_form;
 mod random;
@@ -117,6 +118,7 @@ pub use kernel::{
     BadArguments, Call, Continuation, Event, Extent, HOME_REGION, Kernel, Origin, Outcome, Pointer,
     Run, Step,
 };
+pub use lookups::Lookups;
 pub use memory::{
     Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
 };

@@ -388,6 +388,20 @@ pub trait Memory {
         None
     }
 
+    /// Asks for a range to be copied soon; whether it lies within the region, and the view is good.
+    #[inline]
+    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
+        let _ = (view, address, length);
+        false
+    }
+
+    /// A copy of a word of 8 bytes, little-endian; `None` as of [`words`](Self::words).
+    #[inline]
+    fn word(&self, view: &View, address: u64) -> Option<u64> {
+        let _ = (view, address);
+        None
+    }
+
     /// A copy of a range of such a region, as long as `into`; whether it could be made. If not, a
     /// [`Request::Read`] tells why.
     #[inline]

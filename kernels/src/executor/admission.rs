@@ -166,6 +166,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 self.free.push(slot.index);
                 stopped
             }
+            State::LookingUp => {
+                found.state = State::Cancelled;
+                stopped
+            }
             State::Walking => {
                 self.apart.facilities.walks.stop(slot.index);
                 found.state = State::Cancelled;

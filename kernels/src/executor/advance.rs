@@ -148,6 +148,11 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 moved = true;
                 is_spent |= self.cost >= budget.cost;
             }
+            if !self.apart.facilities.lookups.is_empty() {
+                self.advance_lookups(memory, budget);
+                (moved, are_long) = (true, false);
+                is_spent |= self.cost >= budget.cost;
+            }
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, budget);
                 is_spent |= self.cost >= budget.cost;
@@ -162,6 +167,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             let is_idle = self.ready.is_empty()
                 && self.apart.facilities.walks.is_empty()
+                && self.apart.facilities.lookups.is_empty()
                 && !self.apart.strands.are_ready();
             if !moved || is_spent || is_idle {
                 break;

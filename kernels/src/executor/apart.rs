@@ -5,7 +5,8 @@ use nic_wire::{Status, Time};
 use super::Limits;
 use super::held::Held;
 use super::long_buffers::LongBuffers;
-use super::slot::{Op, SPLIT};
+use super::lookups::LookupTable;
+use super::slot::{KEPT, Op, SPLIT};
 use super::strands::StrandTable;
 use super::waiting::Waiters;
 use super::walks::Walks;
@@ -25,6 +26,7 @@ pub(super) struct Facilities {
     pub(super) now: Time,
     pub(super) waiters: Waiters,
     pub(super) walks: Walks,
+    pub(super) lookups: LookupTable,
     pub(super) held: Held,
     pub(super) long_buffers: LongBuffers,
 }
@@ -36,6 +38,7 @@ impl<P: Copy> Apart<P> {
             now: Time::ZERO,
             waiters: Waiters::with_capacity(capacity),
             walks: Walks::new(capacity),
+            lookups: LookupTable::new(capacity),
             held: Held::new(limits.held_bytes),
             long_buffers: LongBuffers::new(),
         };
@@ -45,10 +48,10 @@ impl<P: Copy> Apart<P> {
     /// Takes back what an op has here: its reply is lost.
     #[cold]
     pub(super) fn release(&mut self, op: &mut Op<P>, memory: &mut impl Memory<Pending = P>) {
-        if op.ranges == SPLIT {
-            self.strands.release(op, &mut self.facilities.long_buffers, memory);
-        } else {
-            self.facilities.long_buffers.release(op);
+        match op.ranges {
+            SPLIT => self.strands.release(op, &mut self.facilities.long_buffers, memory),
+            KEPT => self.facilities.long_buffers.release(op),
+            _ => {}
         }
         op.ranges = 0;
     }
@@ -62,10 +65,10 @@ impl<P: Copy> Apart<P> {
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        if op.ranges == SPLIT {
-            op.copy_strands(memory, self, offset, into)
-        } else {
-            self.facilities.long_buffers.copy(op, offset, into)
+        match op.ranges {
+            SPLIT => op.copy_strands(memory, self, offset, into),
+            KEPT => self.facilities.long_buffers.copy(op, offset, into),
+            _ => op.copy_lookups(memory, self, offset, into),
         }
     }
 }

@@ -13,7 +13,8 @@
 //!          Payload ──payload()──▲
 //! ```
 //!
-//! An op may split into strands ([`strands`]) or walk ([`walks`]), both in the same rounds. Some
+//! An op may split into strands ([`strands`]), walk ([`walks`]) or look up ([`lookups`]), all in the
+//! same rounds. Some
 //! kernels want the payload in memory of the executor's own until it is whole ([`holding`], out of
 //! the pool in [`held`]), or to wait until a word of memory changes ([`waiting`]) or a range is in
 //! its region's file ([`flushing`]). Long ones share the executor by account where several compete
@@ -27,6 +28,7 @@ mod flushing;
 mod held;
 mod holding;
 mod long_buffers;
+mod lookups;
 mod payload;
 mod reply;
 mod shares;
@@ -232,6 +234,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         self.ready.len()
             + self.shares.aside()
             + self.apart.facilities.walks.queue.len()
+            + self.apart.facilities.lookups.queue.len()
             + self.apart.strands.ready()
             + usize::from(self.can_split())
     }

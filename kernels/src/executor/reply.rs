@@ -3,7 +3,7 @@
 use nic_wire::Status;
 
 use super::apart::Apart;
-use super::slot::{KEPT, Op, State};
+use super::slot::{LOOKED_UP, Op, State};
 use super::{Executor, SlotId};
 use crate::memory::Memory;
 use crate::set::KernelSet;
@@ -56,7 +56,7 @@ impl<P: Copy> Op<P> {
         if u64::from(offset) + into.len() as u64 > u64::from(self.end.reply_length) {
             return Err(Status::OutOfBounds);
         }
-        if self.ranges >= KEPT {
+        if self.ranges >= LOOKED_UP {
             return apart.copy(self, memory, offset, into);
         }
         self.copy_own(memory, offset, into)

@@ -17,8 +17,10 @@ pub(super) const RANGES_MAX: usize = 4;
 
 /// In place of a number of ranges: the reply is that of the op's strands.
 pub(super) const SPLIT: u8 = u8::MAX;
-/// In place of a number of ranges: the reply is in a long buffer. From here on, it is not in the op.
+/// In place of a number of ranges: the reply is in a long buffer.
 pub(super) const KEPT: u8 = SPLIT - 1;
+/// In place of a number of ranges: the reply is that of the op's lookups.
+pub(super) const LOOKED_UP: u8 = KEPT - 1;
 
 /// In place of a slot's number: the op is a strand, which is not parked.
 pub(super) const STRAND: u32 = u32::MAX;
@@ -42,6 +44,8 @@ pub(super) enum State<P> {
     Waiting,
     /// Its strands are under way.
     Split,
+    /// Among the lookups.
+    LookingUp,
     /// Parked; waits for payload, which the executor holds.
     Holding,
     /// In the queue; the executor holds the whole payload.
@@ -154,7 +158,7 @@ pub(super) struct Op<P> {
     /// Means something while the op waits for a word; when to look again, also while it waits for a
     /// flush.
     pub(super) awaited: Awaited,
-    /// What is gathered, or the numbers of strands or of the long buffer.
+    /// What is gathered, or the numbers of strands or of the long buffer, or the pointers of lookups.
     pub(super) gather: Gather,
 }
 
@@ -250,7 +254,7 @@ impl<P: Copy> Op<P> {
         memory: &mut impl Memory<Pending = P>,
         apart: &mut Apart<P>,
     ) {
-        if self.ranges >= KEPT {
+        if self.ranges >= LOOKED_UP {
             apart.release(self, memory);
         }
         self.drop_own_ranges(memory);

@@ -20,7 +20,7 @@ pub(super) enum After {
     NotYet,
     /// It waits for memory.
     Queue,
-    /// It walks.
+    /// It walks or looks up, in a table apart.
     Walk,
     /// It waits for payload, for a word to change, or for a flush.
     Park,
@@ -186,7 +186,7 @@ impl<P: Copy> Op<P> {
             Step::MayFlush(extent) => self.submit(kernel, memory, &Request::MayFlush(extent)),
             Step::Flush(extent) => self.begin_flush(extent, &mut turn.lent()),
             Step::Walk => self.begin_walk(kernel, turn),
-            Step::Split(strands) => self.await_strands(strands),
+            Step::Split(strands) => self.split(kernel, strands, turn),
             Step::FetchToReply(_) => unreachable!("the caller took these"),
         }
     }
@@ -277,6 +277,25 @@ impl<P: Copy> Op<P> {
     }
 
     /// The kernel goes on as strands.
+    #[inline(always)]
+    fn split<K: Kernel, M: Memory<Pending = P>>(
+        &mut self,
+        kernel: &K,
+        strands: Strands,
+        turn: &mut Turn<'_, M>,
+    ) -> After {
+        let after = self.await_strands(strands);
+        if after != After::Split {
+            return after;
+        }
+        match kernel.lookups() {
+            Some(lookups) if self.begin_lookups(kernel, &lookups, turn) => After::Walk,
+            _ => After::Split,
+        }
+    }
+
+    /// It waits for slots for them.
+    #[inline]
     fn await_strands(&mut self, strands: Strands) -> After {
         let makes_sense = (1..=STRANDS_MAX).contains(&usize::from(strands.count))
             && strands.stride as usize >= StrandHeader::BYTES

@@ -88,6 +88,28 @@ impl StrandHeader {
 
 const _: () = assert!(size_of::<StrandHeader>() == StrandHeader::BYTES);
 
+/// Writes what stands around a strand's reply of `length` bytes, `within` bytes into its part: header
+/// and zeros. What is left is the place of its reply, so many bytes into that.
+#[inline(always)]
+pub(super) fn around(
+    status: Status,
+    length: u32,
+    within: usize,
+    into: &mut [u8],
+) -> (u32, &mut [u8]) {
+    let header =
+        StrandHeader { status: status.code().into(), reserved: 0.into(), length: length.into() };
+    let from = header.as_bytes().get(within..).unwrap_or_default();
+    let (place, rest) = into.split_at_mut(from.len().min(into.len()));
+    place.copy_from_slice(&from[..place.len()]);
+    let within = within.max(StrandHeader::BYTES) - StrandHeader::BYTES;
+    let left = (length as usize).saturating_sub(within);
+    let (reply, behind) = rest.split_at_mut(left.min(rest.len()));
+    behind.fill(0);
+    // Within a reply, whose length is 32 bits wide.
+    (within as u32, reply)
+}
+
 /// The strands under way of an executor, but for their kernels.
 #[derive(Debug)]
 pub(super) struct StrandTable<P> {
@@ -389,23 +411,10 @@ impl<P: Copy> Op<P> {
         within: usize,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let header = StrandHeader {
-            status: self.end.status.code().into(),
-            reserved: 0.into(),
-            length: self.end.reply_length.into(),
-        };
-        let from = header.as_bytes().get(within..).unwrap_or_default();
-        let (place, rest) = into.split_at_mut(from.len().min(into.len()));
-        place.copy_from_slice(&from[..place.len()]);
-        let within = within.max(StrandHeader::BYTES) - StrandHeader::BYTES;
-        let left = (self.end.reply_length as usize).saturating_sub(within);
-        let (reply, behind) = rest.split_at_mut(left.min(rest.len()));
-        behind.fill(0);
+        let (offset, reply) = around(self.end.status, self.end.reply_length, within, into);
         if reply.is_empty() {
             return Ok(());
         }
-        // Within a reply, whose length is 32 bits wide.
-        let offset = within as u32;
         if self.ranges == KEPT {
             return apart.facilities.long_buffers.copy(self, offset, reply);
         }

@@ -1,4 +1,5 @@
 mod limits;
+mod lookups;
 mod payload;
 mod places;
 mod plain;

@@ -6,6 +6,7 @@ use super::layout::{Arguments, Flags};
 use crate::TRANSFER_BYTES_MAX;
 use crate::executor::{STRANDS_MAX, Strands};
 use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Step};
+use crate::lookups::Lookups;
 use crate::pointer_form::PointerForm;
 use crate::reply::Reply;
 
@@ -74,10 +75,21 @@ impl Kernel for IndirectRead {
     #[inline]
     fn strand(&self, place: u8) -> Option<Self> {
         let Part::Whole { arguments, region, form } = &self.0 else { return None };
+        let entry = Extent::named(*region, self.lookup(place), 8);
+        Some(IndirectRead(Part::Lookup { entry, form: *form, length: arguments.length() }))
+    }
+
+    #[inline]
+    fn lookups(&self) -> Option<Lookups> {
+        let Part::Whole { arguments, region, form } = &self.0 else { return None };
+        Some(Lookups { region: *region, form: *form, length: arguments.length() })
+    }
+
+    #[inline]
+    fn lookup(&self, place: u8) -> u64 {
+        let Part::Whole { arguments, .. } = &self.0 else { return 0 };
         let offset = u64::from(arguments.index(place)) * arguments.entry_bytes();
         // An address that wraps lies before the table; it is checked like any other.
-        let address = arguments.table().wrapping_add(offset);
-        let entry = Extent::named(*region, address, 8);
-        Some(IndirectRead(Part::Lookup { entry, form: *form, length: arguments.length() }))
+        arguments.table().wrapping_add(offset)
     }
 }

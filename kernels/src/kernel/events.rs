@@ -155,7 +155,8 @@ pub enum Step {
     },
     /// Go on as independent parts, each of which [`Kernel::strand`] makes; the op is over when all
     /// of them are, and its reply is theirs. For a kernel that has neither replied nor takes
-    /// payload.
+    /// payload. Where all of them are [lookups](Kernel::lookups), the executor may make those by
+    /// itself.
     Split(Strands),
     /// The op is over.
     Finish(Outcome),

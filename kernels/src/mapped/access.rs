@@ -213,6 +213,28 @@ impl Memory for MappedMemory {
     }
 
     #[inline(always)]
+    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
+        let Some((memory, offset)) = self.viewed(view, address) else { return false };
+        let is_within = offset <= memory.len() && u64::from(length) <= memory.len() - offset;
+        if is_within {
+            memory.prefetch(offset, length.into());
+        }
+        is_within
+    }
+
+    #[inline(always)]
+    fn word(&self, view: &View, address: u64) -> Option<u64> {
+        let (memory, offset) = self.viewed(view, address)?;
+        let [word] = memory.words_of(offset, 8, [0])?;
+        if nic_shm::faults() != self.faults_seen {
+            return None;
+        }
+        // What is looked at next is not older than what was just seen.
+        fence(Ordering::Acquire);
+        Some(word)
+    }
+
+    #[inline(always)]
     fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {
         let Some((memory, offset)) = self.viewed(view, address) else { return false };
         let is_copied = memory.read(offset, into).is_ok() && self.check_there(memory).is_ok();

@@ -126,8 +126,10 @@ mod tests {
         let mut copy = [0; 24];
         assert_eq!(words(&lost, &memory), Some([0, 0]));
         assert!(memory.copy(&lost, 0, &mut copy));
+        assert_eq!(memory.word(&lost, 8), Some(0));
         cut();
         assert_eq!(words(&lost, &memory), None, "zeros are no words");
+        assert_eq!(memory.word(&lost, 8), None);
         assert!(!memory.copy(&lost, 0, &mut copy));
         assert!(memory.copy(&other, 0, &mut copy), "the other is whole");
         // Views are of before, and what is looked up anew is whole.

@@ -73,9 +73,29 @@ impl Kernel for Fan {
     }
 }
 
+/// INDIRECT_READ by strands, whatever the executor could do by itself.
+#[derive(Clone, Copy)]
+struct Strandwise(IndirectRead);
+
+impl Kernel for Strandwise {
+    const ID: KernelId = KernelId(0x8001);
+
+    fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
+        IndirectRead::begin(call).map(Strandwise)
+    }
+
+    fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
+        self.0.step(event, reply)
+    }
+
+    fn strand(&self, place: u8) -> Option<Self> {
+        self.0.strand(place).map(Strandwise)
+    }
+}
+
 crate::kernel_set! {
     /// What these tests run.
-    enum Tested { Read(Read), IndirectRead(IndirectRead), Fan(Fan) }
+    enum Tested { Read(Read), Strandwise(Strandwise), Fan(Fan) }
 }
 
 /// A batch of so many lookups through a table of pointers to 64.
@@ -100,7 +120,7 @@ fn holds(bench: &Bench<Tested>, rkey: &Rkey) -> u32 {
 
 fn start(bench: &mut Bench<Tested>, rkey: &Rkey, arguments: &[u8], deadline: u64) -> SlotId {
     let deadline = Time::from_ns(deadline);
-    let invocation = Invocation { deadline, ..op(KernelId::INDIRECT_READ, arguments) };
+    let invocation = Invocation { deadline, ..op(Strandwise::ID, arguments) };
     bench.start(rkey, &invocation).unwrap()
 }
 
