@@ -99,13 +99,24 @@ pub(super) fn around(
 ) -> (u32, &mut [u8]) {
     let header =
         StrandHeader { status: status.code().into(), reserved: 0.into(), length: length.into() };
-    let from = header.as_bytes().get(within..).unwrap_or_default();
-    let (place, rest) = into.split_at_mut(from.len().min(into.len()));
-    place.copy_from_slice(&from[..place.len()]);
+    let bytes = header.as_bytes();
+    // Nearly always it is whole: two stores, and nothing is called.
+    let rest = if within == 0 && into.len() >= StrandHeader::BYTES {
+        let (place, rest) = into.split_at_mut(StrandHeader::BYTES);
+        place.copy_from_slice(bytes);
+        rest
+    } else {
+        let from = bytes.get(within..).unwrap_or_default();
+        let (place, rest) = into.split_at_mut(from.len().min(into.len()));
+        place.copy_from_slice(&from[..place.len()]);
+        rest
+    };
     let within = within.max(StrandHeader::BYTES) - StrandHeader::BYTES;
     let left = (length as usize).saturating_sub(within);
     let (reply, behind) = rest.split_at_mut(left.min(rest.len()));
-    behind.fill(0);
+    if !behind.is_empty() {
+        behind.fill(0);
+    }
     // Within a reply, whose length is 32 bits wide.
     (within as u32, reply)
 }

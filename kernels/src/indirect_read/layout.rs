@@ -180,13 +180,12 @@ impl Arguments {
     #[inline]
     pub fn index(&self, place: u8) -> u32 {
         let place = usize::from(place);
-        let is_short = self.header.flags.get() & Flags::SHORT_INDICES.bits() != 0;
-        let (at, length) = if is_short { (2 * place, 2) } else { (4 * place, 4) };
-        let mut bytes = [0; 4];
-        if let Some(index) = self.indices.get(at..at + length) {
-            bytes[..length].copy_from_slice(index);
+        if self.header.flags.get() & Flags::SHORT_INDICES.bits() != 0 {
+            let (short, _) = self.indices.as_chunks::<2>();
+            return short.get(place).map_or(0, |bytes| u16::from_le_bytes(*bytes).into());
         }
-        u32::from_le_bytes(bytes)
+        let (long, _) = self.indices.as_chunks::<4>();
+        long.get(place).map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
     /// Distance of the lookups' parts of the reply, in bytes.

@@ -27,6 +27,9 @@ const RECEIVE_BUFFERS: usize = 256;
 /// How many packets ahead of the one being copied memory is asked for.
 const LOOK_AHEAD: u32 = 2;
 
+/// So many packets are told of at once, whatever follows (start).
+const PACKETS_TOGETHER: usize = 4;
+
 /// One side of a ring port.
 pub struct RingPort {
     local: SocketAddr,
@@ -271,6 +274,10 @@ impl Port for RingPort {
         let queued = Queued { frame, length: length as u32, to };
         self.pool.begin_transmission(frame);
         if self.queue.push(queued) {
+            // The other side begins with these while more are made.
+            if self.queue.waiting().len() == PACKETS_TOGETHER {
+                self.transmit();
+            }
             return;
         }
         self.transmit();
