@@ -118,7 +118,7 @@ pub use kernel::{
     Run, Step,
 };
 pub use memory::{
-    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
+    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, Seen, View,
 };
 pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};
