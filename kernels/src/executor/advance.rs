@@ -126,6 +126,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                 }
             }
+            if !self.apart.facilities.walks.is_empty() {
+                round.are_long &= self.advance_walks(memory, budget);
+                round.has_moved = true;
+            }
             for place in 0..self.over.len() {
                 let index = self.over[place];
                 let slot = &mut self.slots[index as usize];
@@ -142,12 +146,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             memory.end_round();
             round.close(&mut self.ready);
             let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
-            let mut are_long = round.are_long;
-            if !self.apart.facilities.walks.is_empty() {
-                are_long &= self.advance_walks(memory, budget);
-                moved = true;
-                is_spent |= self.cost >= budget.cost;
-            }
+            let are_long = round.are_long;
             if !self.apart.strands.is_empty() {
                 moved |= self.advance_strands(memory, budget);
                 is_spent |= self.cost >= budget.cost;

@@ -29,6 +29,9 @@ use crate::walk::Walk;
 /// How many elements are looked at, and then asked for, in a row (start).
 const ROW: usize = 128;
 
+/// How many first ones are asked for in a row (start).
+const FIRSTS: usize = 24;
+
 /// In place of a slot's number in the queue: its walk is over.
 const OVER: u32 = u32::MAX;
 
@@ -160,7 +163,7 @@ impl Walks {
             by_slot: vec![Walker::NONE; slots].into(),
             queue: Vec::with_capacity(slots),
             deadline: Time::NEVER,
-            firsts: Vec::with_capacity(slots),
+            firsts: Vec::with_capacity(FIRSTS),
             row: Box::new([Taken { from: 0, lines: Lines::NONE }; ROW]),
             over: Vec::with_capacity(slots),
         }
@@ -193,6 +196,17 @@ impl Walks {
         self.by_slot[slot as usize] = walker;
         self.queue.push(slot);
         self.firsts.push(first);
+        if self.firsts.len() >= FIRSTS {
+            self.ask_for_firsts();
+        }
+    }
+
+    /// Elements before which walks begin are asked for in a row, too.
+    #[inline(never)]
+    fn ask_for_firsts(&mut self) {
+        for first in self.firsts.drain(..) {
+            first.prefetch();
+        }
     }
 
     /// Those whose time is over go no further.
@@ -213,46 +227,19 @@ impl Walks {
     /// them have taken more steps than `long_steps`.
     #[inline(never)]
     fn advance<M: Memory>(&mut self, turns: usize, memory: &M, long_steps: u32) -> bool {
-        for first in self.firsts.drain(..) {
-            first.prefetch();
-        }
+        self.ask_for_firsts();
         let Walks { by_slot, queue, over, row: taken, .. } = self;
-        let mut shown = View::NONE.shown;
-        let mut seen = Seen::NOTHING;
+        let mut eye = Eye { memory, shown: View::NONE.shown, seen: Seen::NOTHING };
         for row in queue[..turns].chunks_mut(ROW) {
             let taken = &mut taken[..row.len()];
             // Those before have certainly taken their steps.
             let mut certain = 0;
-            for place in 0..row.len() {
-                let walker = &mut by_slot[row[place] as usize];
-                if walker.view.shown != shown {
-                    shown = walker.view.shown;
-                    seen = memory.seen(&walker.view);
-                }
-                let Taken { from, lines } = &mut taken[place];
-                *from = walker.address;
-                match walker.step(memory, &seen) {
-                    Look::Passed => *lines = seen.lines(walker.address, &walker.places),
-                    Look::Ends => end(&mut row[place], over),
-                    Look::Leaves(at) => {
-                        let uncertain = certain..place;
-                        take_back_unless_whole(
-                            memory,
-                            &mut row[uncertain.clone()],
-                            &taken[uncertain],
-                            by_slot,
-                            over,
-                        );
-                        certain = place + 1;
-                        let walker = &mut by_slot[row[place] as usize];
-                        if memory.is_whole() && walker.enter(at, memory) {
-                            let seen = memory.seen(&walker.view);
-                            taken[place].lines = seen.lines(at.address, &walker.places);
-                        } else {
-                            end(&mut row[place], over);
-                        }
-                    }
-                }
+            while let Some((count, at)) =
+                eye.look(&mut row[certain..], &mut taken[certain..], by_slot, over)
+            {
+                let part = certain..certain + count + 1;
+                certain = part.end;
+                leave(at, memory, &mut row[part.clone()], &mut taken[part], by_slot, over);
             }
             take_back_unless_whole(memory, &mut row[certain..], &taken[certain..], by_slot, over);
             for Taken { lines, .. } in &*taken {
@@ -270,10 +257,75 @@ impl Walks {
     }
 }
 
+/// What walks are looking at.
+struct Eye<'a, M> {
+    memory: &'a M,
+    /// As in their views.
+    shown: u64,
+    seen: Seen<'a>,
+}
+
+impl<M: Memory> Eye<'_, M> {
+    /// Walks take a step, up to one that leads into another region: how many stand before it, and
+    /// where it leads. A function of its own has all of this in registers.
+    #[inline(never)]
+    fn look(
+        &mut self,
+        row: &mut [u32],
+        taken: &mut [Taken],
+        by_slot: &mut [Walker],
+        over: &mut Vec<u32>,
+    ) -> Option<(usize, Pointer)> {
+        let Eye { memory, mut shown, mut seen } = *self;
+        let mut left = None;
+        for (place, (slot, taken)) in row.iter_mut().zip(taken).enumerate() {
+            let walker = &mut by_slot[*slot as usize];
+            if walker.view.shown != shown {
+                shown = walker.view.shown;
+                seen = memory.seen(&walker.view);
+            }
+            taken.from = walker.address;
+            match walker.step(memory, &seen) {
+                Look::Passed => taken.lines = seen.lines(walker.address, &walker.places),
+                Look::Ends => end(slot, over),
+                Look::Leaves(at) => {
+                    left = Some((place, at));
+                    break;
+                }
+            }
+        }
+        *self = Eye { memory, shown, seen };
+        left
+    }
+}
+
 /// A walk of a row is over.
 #[inline(always)]
 fn end(slot: &mut u32, over: &mut Vec<u32>) {
     over.push(core::mem::replace(slot, OVER));
+}
+
+/// The last walk of a part of a row leads into another region. The others may yet be taken back.
+#[inline(never)]
+fn leave<M: Memory>(
+    at: Pointer,
+    memory: &M,
+    row: &mut [u32],
+    taken: &mut [Taken],
+    by_slot: &mut [Walker],
+    over: &mut Vec<u32>,
+) {
+    let (Some((slot, row)), Some((last, taken))) = (row.split_last_mut(), taken.split_last_mut())
+    else {
+        return;
+    };
+    take_back_unless_whole(memory, row, taken, by_slot, over);
+    let walker = &mut by_slot[*slot as usize];
+    if memory.is_whole() && walker.enter(at, memory) {
+        last.lines = memory.seen(&walker.view).lines(at.address, &walker.places);
+    } else {
+        end(slot, over);
+    }
 }
 
 /// If pages were missing while walks took a step, all of those are over before it.
@@ -373,7 +425,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
 
     /// A walk is over: its kernel goes on. Returns how many steps its op has taken.
     fn walked(&mut self, index: u32, memory: &mut M) -> u32 {
-        let Executor { slots, apart, limits, cost, ready, scratch, .. } = self;
+        let Executor { slots, apart, limits, cost, ready, over, scratch, .. } = self;
         let Slot { op, kernel } = &mut slots[index as usize];
         if matches!(op.state, State::Cancelled) {
             ready.push(index);
@@ -387,7 +439,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let steps = op.steps;
         if apart.facilities.now >= op.deadline && !must_end(kernel) {
             op.finish(Status::Expired, false);
-            ready.push(index);
+            over.push(index);
             return steps;
         }
         let Some(kernel) = kernel.as_mut() else { return steps };
@@ -408,6 +460,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             After::Park => self.park(index),
             After::Split => self.await_strands(index),
             After::Walk => {}
+            After::Over => over.push(index),
             _ => ready.push(index),
         }
         steps

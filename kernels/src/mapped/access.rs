@@ -182,7 +182,7 @@ impl Memory for MappedMemory {
         self.check_there(memory)
     }
 
-    #[inline]
+    #[inline(always)]
     fn view(&self, grant: Grant, number: u8) -> Option<View> {
         let export = self.exports.get(usize::from(grant.export))?;
         export.check_serves(grant.generation).ok()?;
@@ -191,7 +191,7 @@ impl Memory for MappedMemory {
         may_read.then(|| View::new(grant, number, region, self.epoch))
     }
 
-    #[inline]
+    #[inline(always)]
     fn seen(&self, view: &View) -> Seen<'_> {
         match self.viewed(view, 0) {
             // Address 0 is that far before the first byte.
