@@ -4,7 +4,7 @@ use nic_wire::{Fate, Status, Time};
 
 use super::advance::must_end;
 use super::apart::Apart;
-use super::slot::{HOLDS, ORPHANED, Op, Slot, State, TAPS};
+use super::slot::{HOLDS, ORPHANED, Slot, State, TAPS};
 use super::step::{After, Turn};
 use super::{Executor, Invocation, SlotId};
 use crate::kernel::{Call, Event, Kernel};
@@ -33,57 +33,48 @@ impl<S: KernelSet, M: Memory> Start<'_, S, M> {
     #[inline(never)]
     fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
-        let kernel = K::begin(&invocation.call(grant)).map_err(|refused| refused.status())?;
+        let call = Call {
+            arguments: invocation.arguments,
+            home: grant.home(),
+            payload_length: invocation.payload_length,
+            reply_capacity: invocation.reply_capacity,
+        };
+        let kernel = K::begin(&call).map_err(|refused| refused.status())?;
         let Slot { op, kernel: place } = slot;
         // Most of these are long, and go on: they are made where they stay.
         let kernel = place.insert(wrap(kernel)).downcast::<K>().expect("it was put there");
         op.begin(grant, invocation);
         let after = op.step(kernel, Event::Start, &mut turn);
-        op.begun(after, turn.memory)
+        if after == After::Over && !matches!(op.end.status, Status::Ok | Status::Continues) {
+            op.drop_own_ranges(turn.memory);
+            op.state = State::Free;
+            return Err(op.end.status);
+        }
+        Ok(after)
     }
 
     /// The first step of an op; an error if it was its last and failed.
     #[inline(always)]
     fn begin<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
-        let call = invocation.call(grant);
+        let call = Call {
+            arguments: invocation.arguments,
+            home: grant.home(),
+            payload_length: invocation.payload_length,
+            reply_capacity: invocation.reply_capacity,
+        };
         let mut kernel = K::begin(&call).map_err(|refused| refused.status())?;
         let op = &mut slot.op;
         op.begin(grant, invocation);
         let after = op.step(&mut kernel, Event::Start, &mut turn);
         if after != After::Over {
             slot.kernel = Some(wrap(kernel));
-        }
-        op.begun(after, turn.memory)
-    }
-}
-
-impl<P: Copy> Op<P> {
-    /// What has become of it in its first step.
-    #[inline(always)]
-    fn begun(
-        &mut self,
-        after: After,
-        memory: &mut impl Memory<Pending = P>,
-    ) -> Result<After, Status> {
-        if after == After::Over && !matches!(self.end.status, Status::Ok | Status::Continues) {
-            self.drop_own_ranges(memory);
-            self.state = State::Free;
-            return Err(self.end.status);
+        } else if !matches!(op.end.status, Status::Ok | Status::Continues) {
+            op.drop_own_ranges(turn.memory);
+            op.state = State::Free;
+            return Err(op.end.status);
         }
         Ok(after)
-    }
-}
-
-impl Invocation<'_> {
-    #[inline(always)]
-    fn call(&self, grant: Grant) -> Call<'_> {
-        Call {
-            arguments: self.arguments,
-            home: grant.home(),
-            payload_length: self.payload_length,
-            reply_capacity: self.reply_capacity,
-        }
     }
 }
 
