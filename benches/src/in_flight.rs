@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use nic_kernels::mapped::MappedMemory;
-use nic_kernels::{Budget, Builtin, Executor, Grant, Invocation, Limits, SlotId};
+use nic_kernels::{Answer, Budget, Builtin, Executor, Grant, Invocation, Limits};
 use nic_wire::{KernelId, Status, Time};
 
 /// The most ops in flight.
@@ -13,7 +13,6 @@ pub struct InFlight {
     memory: MappedMemory,
     executor: Executor<Builtin, MappedMemory>,
     grant: Grant,
-    over: Vec<(u64, SlotId)>,
     reply: [u8; 512],
 }
 
@@ -24,7 +23,6 @@ impl InFlight {
             memory,
             executor: Executor::new(WINDOW_MAX as u32, Limits::default()),
             grant,
-            over: Vec::with_capacity(WINDOW_MAX),
             reply: [0; 512],
         }
     }
@@ -47,7 +45,8 @@ impl InFlight {
         started.map(drop).map_err(failed)
     }
 
-    /// Runs all of them, `window` ops, to their ends, and copies each reply out, as into a packet.
+    /// Runs all of them, `window` ops, to their ends, and copies each reply out as it is made, as
+    /// into a packet.
     ///
     /// # Errors
     /// An op failed, or `is_right` did not like its reply.
@@ -56,26 +55,22 @@ impl InFlight {
         window: usize,
         mut is_right: impl FnMut(u64, &[u8]) -> bool,
     ) -> Result<()> {
-        let InFlight { executor, memory, over, reply, .. } = self;
+        let InFlight { executor, memory, reply, .. } = self;
         let budget = Budget { rounds: u32::MAX, cost: u64::MAX };
-        executor.run(memory, Time::ZERO, budget, &mut |slot, owner, finish| {
-            if finish.status == Status::Ok {
-                over.push((owner, slot));
-            }
+        let (mut good, mut right) = (0, 0);
+        executor.run_answering(memory, Time::ZERO, budget, &mut |ended| {
+            let length = ended.finish.reply_length as usize;
+            let is_whole = ended.finish.status == Status::Ok
+                && reply.get_mut(..length).is_some_and(|reply| ended.copy_reply(0, reply).is_ok());
+            good += usize::from(is_whole);
+            right += usize::from(is_whole && is_right(ended.owner, &reply[..length]));
+            Answer::Made
         });
-        if over.len() != window {
-            bail!("{} of {window} ops came to a good end", over.len());
+        if good != window {
+            bail!("{good} of {window} ops came to a good end, with at most 512 bytes of reply");
         }
-        for (owner, slot) in over.drain(..) {
-            let length = executor.reply_length(slot) as usize;
-            let Some(reply) = reply.get_mut(..length) else {
-                bail!("a reply has {length} bytes, and no more than 512 were expected");
-            };
-            executor.copy_reply(slot, memory, 0, reply).map_err(failed)?;
-            executor.free(slot, memory);
-            if !is_right(owner, reply) {
-                bail!("an op found something else than what is there");
-            }
+        if right != window {
+            bail!("{} ops found something else than what is there", window - right);
         }
         Ok(())
     }

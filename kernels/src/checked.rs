@@ -10,13 +10,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use nic_shm::{Permission, RacyMem};
+use nic_shm::{Permission, Places, RacyMem};
 use nic_wire::{Rkey, Span};
 
 use crate::dma::{self, DmaMemory};
 use crate::kernel::Extent;
 use crate::mapped::{self, Backing, ControlError, DomainId, MappedMemory};
-use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request, View};
+use crate::memory::{Access, AccessError, Atomicity, Done, Grant, Memory, Request, Seen, View};
 
 /// A region as its owner has registered it.
 #[derive(Debug)]
@@ -166,24 +166,17 @@ impl Memory for Beneath {
         }
     }
 
-    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
+    fn seen(&self, view: &View) -> Seen<'_> {
         match self {
-            Beneath::Mapped(memory) => memory.words(view, address, length, places),
-            Beneath::Dma(memory) => memory.words(view, address, length, places),
+            Beneath::Mapped(memory) => memory.seen(view),
+            Beneath::Dma(memory) => memory.seen(view),
         }
     }
 
-    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
+    fn is_whole(&self) -> bool {
         match self {
-            Beneath::Mapped(memory) => memory.ask(view, address, length),
-            Beneath::Dma(memory) => memory.ask(view, address, length),
-        }
-    }
-
-    fn word(&self, view: &View, address: u64) -> Option<u64> {
-        match self {
-            Beneath::Mapped(memory) => memory.word(view, address),
-            Beneath::Dma(memory) => memory.word(view, address),
+            Beneath::Mapped(memory) => memory.is_whole(),
+            Beneath::Dma(memory) => memory.is_whole(),
         }
     }
 
@@ -399,23 +392,27 @@ impl Memory for Checked {
         self.beneath.view(grant, region)
     }
 
-    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
-        let words = self.beneath.words(view, address, length, places)?;
-        let range = Extent::named(view.number, address, length);
+    fn seen(&self, view: &View) -> Seen<'_> {
+        self.beneath.seen(view)
+    }
+
+    fn words<const COUNT: usize>(
+        &self,
+        view: &View,
+        seen: &Seen<'_>,
+        address: u64,
+        places: &Places<COUNT>,
+    ) -> Option<[u64; COUNT]> {
+        let words = self.beneath.words(view, seen, address, places)?;
+        let range = Extent::named(view.number, address, places.length().into());
         assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
-        assert!(places.iter().all(|place| u32::from(*place) + 8 <= length), "{places:?}");
+        let ends = places.starts().map(|start| u32::from(start) + 8);
+        assert!(ends.into_iter().all(|end| end <= range.length), "{places:?}");
         Some(words)
     }
 
-    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
-        self.beneath.ask(view, address, length)
-    }
-
-    fn word(&self, view: &View, address: u64) -> Option<u64> {
-        let word = self.beneath.word(view, address)?;
-        let range = Extent::named(view.number, address, 8);
-        assert!(self.allows(view.grant, &Request::Read(range)), "{range:?} was looked at");
-        Some(word)
+    fn is_whole(&self) -> bool {
+        self.beneath.is_whole()
     }
 
     fn copy(&self, view: &View, address: u64, into: &mut [u8]) -> bool {

@@ -120,7 +120,7 @@ pub use kernel::{
 };
 pub use lookups::Lookups;
 pub use memory::{
-    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
+    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, Seen, View,
 };
 pub use pointer_form::{PointerForm, TAGGED_ADDRESS_LIMIT};
 pub use reply::{Reply, ReplyFull};

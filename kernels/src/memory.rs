@@ -1,5 +1,6 @@
 //! What carries the accesses of kernels out, and checks every one of them.
 
+use nic_shm::{Lines, Places, Sight};
 use nic_wire::{Rkey, Status};
 
 use crate::kernel::{Extent, Origin};
@@ -123,16 +124,58 @@ pub struct View {
     pub(crate) grant: Grant,
     /// The region's number within its domain.
     pub(crate) number: u8,
-    /// Where the memory has the region.
-    pub(crate) region: u16,
-    /// Which of the successive states of everybody's rights it was looked up in.
-    pub(crate) epoch: u32,
+    /// Where the memory has the region, in the lower 16 bits; above, which of the successive states
+    /// of everybody's rights it was looked up in. Two views of which this is the same show the same.
+    pub(crate) shown: u64,
 }
 
 impl View {
     /// In place of one.
-    pub(crate) const NONE: View =
-        View { grant: Grant::new(0, 0, 0), number: 0, region: u16::MAX, epoch: 0 };
+    pub(crate) const NONE: View = View::new(Grant::new(0, 0, 0), 0, u16::MAX, 0);
+
+    #[inline(always)]
+    pub(crate) const fn new(grant: Grant, number: u8, region: u16, epoch: u32) -> Self {
+        View { grant, number, shown: (epoch as u64) << 16 | region as u64 }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn region(&self) -> u16 {
+        self.shown as u16
+    }
+
+    #[inline(always)]
+    pub(crate) const fn epoch(&self) -> u32 {
+        (self.shown >> 16) as u32
+    }
+}
+
+/// The memory behind a [`View`] that is good, found once for many looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub(crate) bytes: Sight<'a>,
+    /// Address of the first byte.
+    pub(crate) base: u64,
+}
+
+impl Seen<'_> {
+    /// What there is to be seen through a view that is good no longer.
+    pub(crate) const NOTHING: Seen<'static> = Seen { bytes: Sight::NOTHING, base: 0 };
+
+    /// Asks for a range to be copied soon; whether it can be seen as a whole.
+    #[inline(always)]
+    pub(crate) fn ask(&self, address: u64, length: u32) -> bool {
+        self.bytes.ask(address.wrapping_sub(self.base), length.into())
+    }
+
+    /// The cache lines of words of a range, to be looked at soon.
+    #[inline(always)]
+    pub(crate) fn lines<const COUNT: usize>(
+        &self,
+        address: u64,
+        places: &Places<COUNT>,
+    ) -> Lines<COUNT> {
+        self.bytes.lines(address.wrapping_sub(self.base), places)
+    }
 }
 
 /// What became of a request.
@@ -373,33 +416,33 @@ pub trait Memory {
         None
     }
 
-    /// Asks for two words, so far behind an address, to be looked at soon.
+    /// The memory behind a view. Nothing can be seen through one that is no longer good.
     #[inline]
-    fn prefetch(&self, view: &View, address: u64, places: [u16; 2]) {
-        let _ = (view, address, places);
+    fn seen(&self, view: &View) -> Seen<'_> {
+        let _ = view;
+        Seen::NOTHING
     }
 
-    /// Copies of two words of 8 bytes, little-endian, so far into a range. `None`: the view is no
-    /// longer good, the range does not lie within its region or a word not within the range, or
-    /// pages of some region are missing. A [`Request::Read`] tells why.
-    #[inline]
-    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
-        let _ = (view, address, length, places);
-        None
+    /// Copies of words of a range, little-endian, through a view whose memory that is. `None`: the
+    /// range does not lie within; a [`Request::Read`] tells why. What is copied means nothing if
+    /// [`is_whole`](Memory::is_whole) then says no.
+    #[inline(always)]
+    fn words<const COUNT: usize>(
+        &self,
+        view: &View,
+        seen: &Seen<'_>,
+        address: u64,
+        places: &Places<COUNT>,
+    ) -> Option<[u64; COUNT]> {
+        let _ = view;
+        seen.bytes.words(address.wrapping_sub(seen.base), places)
     }
 
-    /// Asks for a range to be copied soon; whether it lies within the region, and the view is good.
+    /// Whether no pages of any region were missing in all the looks until now, since regions were
+    /// last looked over. What is looked at from here on is not older than what was seen before.
     #[inline]
-    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
-        let _ = (view, address, length);
+    fn is_whole(&self) -> bool {
         false
-    }
-
-    /// A copy of a word of 8 bytes, little-endian; `None` as of [`words`](Self::words).
-    #[inline]
-    fn word(&self, view: &View, address: u64) -> Option<u64> {
-        let _ = (view, address);
-        None
     }
 
     /// A copy of a range of such a region, as long as `into`; whether it could be made. If not, a

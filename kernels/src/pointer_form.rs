@@ -39,6 +39,12 @@ impl PointerForm {
         })
     }
 
+    /// Whether whatever pointer leads into this region, or nowhere.
+    #[inline(always)]
+    pub(crate) fn stays_in(self, region: u8) -> bool {
+        self == PointerForm::Plain { region }
+    }
+
     /// The word that leads to a place; `None` if this form cannot name it.
     pub const fn word(self, to: Pointer) -> Option<u64> {
         let word = match self {

@@ -57,7 +57,8 @@ pub use mailbox::Mailbox;
 #[cfg(feature = "os")]
 pub use os::*;
 pub use racy::{
-    CACHE_LINE_BYTES, MemoryOwner, PREFETCH_BYTES_MAX, Permission, RacyMem, Word32, faults,
+    CACHE_LINE_BYTES, Lines, MemoryOwner, PREFETCH_BYTES_MAX, Permission, Places, RacyMem, Sight,
+    Word32, faults,
 };
 pub use ring::{
     Consumer, ConsumerCursor, CursorWord, Producer, ProducerCursor, RingError, RingLayout,

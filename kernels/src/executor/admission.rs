@@ -19,7 +19,7 @@ struct Start<'a, K, M: Memory> {
     turn: Turn<'a, M>,
 }
 
-impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
+impl<S: KernelSet, M: Memory> Choice<S> for Start<'_, S, M> {
     type Output = Result<After, Status>;
 
     #[inline(always)]
@@ -28,11 +28,29 @@ impl<S, M: Memory> Choice<S> for Start<'_, S, M> {
     }
 }
 
-impl<S, M: Memory> Start<'_, S, M> {
+impl<S: KernelSet, M: Memory> Start<'_, S, M> {
     /// The same, for what is not worth code of its own where ops are started.
     #[inline(never)]
     fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
-        self.begin(wrap)
+        let Start { slot, grant, invocation, mut turn } = self;
+        let call = Call {
+            arguments: invocation.arguments,
+            home: grant.home(),
+            payload_length: invocation.payload_length,
+            reply_capacity: invocation.reply_capacity,
+        };
+        let kernel = K::begin(&call).map_err(|refused| refused.status())?;
+        let Slot { op, kernel: place } = slot;
+        // Most of these are long, and go on: they are made where they stay.
+        let kernel = place.insert(wrap(kernel)).downcast::<K>().expect("it was put there");
+        op.begin(grant, invocation);
+        let after = op.step(kernel, Event::Start, &mut turn);
+        if after == After::Over && !matches!(op.end.status, Status::Ok | Status::Continues) {
+            op.drop_own_ranges(turn.memory);
+            op.state = State::Free;
+            return Err(op.end.status);
+        }
+        Ok(after)
     }
 
     /// The first step of an op; an error if it was its last and failed.

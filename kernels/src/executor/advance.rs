@@ -126,6 +126,10 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                 }
             }
+            if !self.apart.facilities.walks.is_empty() {
+                round.are_long &= self.advance_walks(memory, budget);
+                round.has_moved = true;
+            }
             for place in 0..self.over.len() {
                 let index = self.over[place];
                 let slot = &mut self.slots[index as usize];
@@ -143,11 +147,6 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             round.close(&mut self.ready);
             let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
             let mut are_long = round.are_long;
-            if !self.apart.facilities.walks.is_empty() {
-                are_long &= self.advance_walks(memory, budget);
-                moved = true;
-                is_spent |= self.cost >= budget.cost;
-            }
             if !self.apart.facilities.lookups.is_empty() {
                 self.advance_lookups(memory, budget);
                 (moved, are_long) = (true, false);

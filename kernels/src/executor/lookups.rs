@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use nic_shm::Places;
 use nic_wire::{Fate, Status};
 
 use super::apart::{Apart, Facilities};
@@ -26,6 +27,8 @@ use crate::memory::{Memory, View};
 use crate::pointer_form::PointerForm;
 use crate::set::KernelSet;
 
+/// A pointer, as a word of its own.
+const POINTER: Places<1> = Places::new(8, [0]).expect("a word is 8 bytes");
 /// Steps that a strand takes for a lookup: it begins, hears of the pointer, and of its reply.
 const STEPS: u32 = 3;
 // The pointers of an op's lookups stand where other ops gather.
@@ -83,11 +86,13 @@ impl<P: Copy> Op<P> {
         if is_bounded || self.is_strand() {
             return false;
         }
+        let seen = turn.memory.seen(&table);
         let pointers = self.gather.bytes_mut().as_chunks_mut::<8>().0;
         for (place, pointer) in (0..self.strands.count).zip(pointers) {
             let address = kernel.lookup(place);
             *pointer = address.to_ne_bytes();
-            turn.memory.ask(&table, address, 8);
+            // Where there is none, reading it finds that out.
+            let _ = seen.ask(address, 8);
         }
         *turn.cost += u64::from(self.strands.count);
         let Lookups { form, length, .. } = *lookups;
@@ -102,19 +107,25 @@ impl<P: Copy> Op<P> {
     #[inline(always)]
     fn read_pointers<M: Memory<Pending = P>>(&mut self, batch: &mut Batch, memory: &M) -> bool {
         let pointers = self.gather.bytes_mut().as_chunks_mut::<8>().0;
+        let (table, mut values) = (memory.seen(&batch.table), memory.seen(&batch.values));
         for pointer in &mut pointers[..usize::from(self.strands.count)] {
-            let Some(word) = memory.word(&batch.table, u64::from_ne_bytes(*pointer)) else {
+            let address = u64::from_ne_bytes(*pointer);
+            let Some([word]) = memory.words(&batch.table, &table, address, &POINTER) else {
                 return false;
             };
             *pointer = word.to_ne_bytes();
             let Some(at) = batch.form.follow(word) else { continue };
-            let is_there =
-                batch.see(at.region, memory) && memory.ask(&batch.values, at.address, batch.length);
-            if !is_there {
+            if at.region != batch.values.number {
+                if !batch.enter(at.region, memory) {
+                    return false;
+                }
+                values = memory.seen(&batch.values);
+            }
+            if !values.ask(at.address, batch.length) {
                 return false;
             }
         }
-        true
+        memory.is_whole()
     }
 
     /// Copies a part of a reply of lookups.

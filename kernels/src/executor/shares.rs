@@ -243,8 +243,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let mut left = cost;
         let mut is_first = true;
         let Executor { shares, ready, slots, apart, .. } = self;
-        let walking = &mut apart.facilities.walks.queue;
-        while shares.aside > 0 && (is_first || ready.is_empty() && walking.is_empty()) {
+        let walks = &mut apart.facilities.walks;
+        while shares.aside > 0 && (is_first || ready.is_empty() && walks.is_empty()) {
             is_first = false;
             let count = shares.active.len();
             let share = (cost / count as i64).max(ADVANCE);
@@ -254,7 +254,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 *deficit = deficit.saturating_add(share).min(share);
                 while let Some(index) = shares.take(account) {
                     match slots[index as usize].op.state {
-                        State::Walking => walking.push(index),
+                        State::Walking => walks.go_on(index),
                         _ => ready.push(index),
                     }
                     left = left.saturating_sub(ADVANCE);
@@ -287,7 +287,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             shares.remove(slot);
             match op.state {
-                State::Walking => apart.facilities.walks.queue.push(slot),
+                State::Walking => apart.facilities.walks.go_on(slot),
                 _ => ready.push(slot),
             }
         }

@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use nic_shm::{Lines, Places};
 use nic_wire::{Status, Time};
 
 use super::advance::must_end;
@@ -20,38 +21,49 @@ use super::slot::{Op, Slot, State};
 use super::step::{After, Happened, Turn};
 use super::{Budget, Executor};
 use crate::kernel::{Event, Kernel, Pointer};
-use crate::memory::{Memory, View};
+use crate::memory::{Memory, Seen, View};
 use crate::pointer_form::PointerForm;
 use crate::set::KernelSet;
 use crate::walk::Walk;
 
-/// How many elements are asked for in a row (start).
-const ROW: usize = 64;
+/// How many elements are looked at, and then asked for, in a row (start).
+const ROW: usize = 128;
+
+/// How many first ones are asked for in a row (start).
+const FIRSTS: usize = 24;
+
+/// In place of a slot's number in the queue: its walk is over.
+const OVER: u32 = u32::MAX;
 
 /// One walk under way.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Walker {
-    /// The element that is looked at next.
+    /// The element that is looked at next. It has been asked for.
     address: u64,
     key: u64,
     deadline: Time,
     view: View,
-    /// Elements passed by, and how many may be.
-    hops: u32,
+    /// How many elements may be passed by, and how many of them are left.
     hops_max: u32,
-    places: [u16; 2],
-    element_bytes: u16,
+    hops_left: u32,
+    places: Places<2>,
     form: PointerForm,
     /// The region of the element.
     region: u8,
-    /// Whether its first element is.
-    is_asked_for: bool,
-    /// It goes no further.
-    is_over: bool,
+    /// Whether every pointer leads there.
+    stays: bool,
 }
 
 const _: () = assert!(size_of::<Walker>() == 64, "a step touches one cache line of the table");
+
+/// What a look at an element has shown.
+enum Look {
+    Passed,
+    /// The walk leads into another region.
+    Leaves(Pointer),
+    Ends,
+}
 
 impl Walker {
     /// In place of one.
@@ -60,48 +72,62 @@ impl Walker {
         key: 0,
         deadline: Time::NEVER,
         view: View::NONE,
-        hops: 0,
         hops_max: 0,
-        places: [0, 0],
-        element_bytes: 0,
+        hops_left: 0,
+        places: Places::new(16, [0, 8]).expect("two words are 16 bytes"),
         form: PointerForm::Tagged,
         region: 0,
-        is_asked_for: false,
-        is_over: true,
+        stays: false,
     };
 
-    /// Looks at an element; whether it was passed by.
+    /// How many elements were passed by.
     #[inline(always)]
-    fn step<M: Memory>(&mut self, memory: &M, now: Time) -> bool {
-        if !self.is_asked_for {
-            self.is_asked_for = true;
-            return true;
-        }
-        if self.hops >= self.hops_max || now >= self.deadline {
-            return false;
-        }
-        let length = self.element_bytes.into();
-        let words = memory.words(&self.view, self.address, length, self.places);
-        let Some([word, next]) = words else { return false };
-        if word == self.key {
-            return false;
-        }
-        let Some(at) = self.form.follow(next) else { return false };
-        self.address = at.address;
-        self.hops += 1;
-        at.region == self.region || self.enter(at.region, memory)
+    fn hops(&self) -> u32 {
+        self.hops_max - self.hops_left
     }
 
-    /// The walk leads into another region; whether its op may read that.
+    /// Looks at an element. It was passed by only if no memory was missing then.
+    #[inline(always)]
+    fn step<M: Memory>(&mut self, memory: &M, seen: &Seen<'_>) -> Look {
+        let Some(hops_left) = self.hops_left.checked_sub(1) else { return Look::Ends };
+        let words = memory.words(&self.view, seen, self.address, &self.places);
+        let Some([word, next]) = words else { return Look::Ends };
+        if word == self.key || next == 0 {
+            return Look::Ends;
+        }
+        let mut address = next;
+        if !self.stays {
+            let Some(at) = self.form.follow(next) else { return Look::Ends };
+            if at.region != self.region {
+                return Look::Leaves(at);
+            }
+            address = at.address;
+        }
+        self.address = address;
+        self.hops_left = hops_left;
+        Look::Passed
+    }
+
+    /// Takes a step back: it was none.
     #[cold]
-    fn enter<M: Memory>(&mut self, region: u8, memory: &M) -> bool {
-        self.region = region;
-        memory.view(self.view.grant, region).map(|view| self.view = view).is_some()
+    fn step_back(&mut self, address: u64) {
+        self.address = address;
+        self.hops_left += 1;
     }
 
-    #[inline(always)]
-    fn prefetch<M: Memory>(&self, memory: &M) {
-        memory.prefetch(&self.view, self.address, self.places);
+    /// Goes on in another region, if its op may read that.
+    fn enter<M: Memory>(&mut self, at: Pointer, memory: &M) -> bool {
+        self.address = at.address;
+        self.hops_left -= 1;
+        self.region = at.region;
+        self.stays = self.form.stays_in(at.region);
+        memory.view(self.view.grant, at.region).map(|view| self.view = view).is_some()
+    }
+
+    /// Goes no further. How far it came stays known.
+    fn stop(&mut self) {
+        self.hops_max = self.hops();
+        self.hops_left = 0;
     }
 }
 
@@ -111,13 +137,36 @@ pub(super) struct Walks {
     by_slot: Box<[Walker]>,
     /// Those that are in the rounds, in order; each at most once.
     pub(super) queue: Vec<u32>,
+    /// No walk has to end earlier.
+    deadline: Time,
+    /// Elements before which walks begin, to be asked for.
+    firsts: Vec<Lines<2>>,
+    /// Of a row; they mean nothing between rounds.
+    row: Box<[Taken; ROW]>,
+    /// Walks that have ended in this round; empty between rounds.
+    over: Vec<u32>,
+}
+
+/// A step that a walk of a row has taken.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// The element before it.
+    from: u64,
+    /// Those of the element behind it.
+    lines: Lines<2>,
 }
 
 impl Walks {
     /// For so many slots. All memory is taken here.
     pub(super) fn new(slots: usize) -> Self {
-        // A walk that has ended in a round may begin anew in the same one.
-        Walks { by_slot: vec![Walker::NONE; slots].into(), queue: Vec::with_capacity(2 * slots) }
+        Walks {
+            by_slot: vec![Walker::NONE; slots].into(),
+            queue: Vec::with_capacity(slots),
+            deadline: Time::NEVER,
+            firsts: Vec::with_capacity(FIRSTS),
+            row: Box::new([Taken { from: 0, lines: Lines::NONE }; ROW]),
+            over: Vec::with_capacity(slots),
+        }
     }
 
     #[inline(always)]
@@ -127,12 +176,179 @@ impl Walks {
 
     /// What the walk of a slot has cost so far.
     pub(super) fn cost(&self, slot: u32) -> u64 {
-        self.by_slot[slot as usize].hops.into()
+        self.by_slot[slot as usize].hops().into()
     }
 
     /// The walk of a slot ends when its turn comes.
     pub(super) fn stop(&mut self, slot: u32) {
-        self.by_slot[slot as usize].hops_max = 0;
+        self.by_slot[slot as usize].stop();
+    }
+
+    /// A walk that stood aside goes on.
+    pub(super) fn go_on(&mut self, slot: u32) {
+        self.deadline = self.deadline.min(self.by_slot[slot as usize].deadline);
+        self.queue.push(slot);
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, slot: u32, walker: Walker, first: Lines<2>) {
+        self.deadline = self.deadline.min(walker.deadline);
+        self.by_slot[slot as usize] = walker;
+        self.queue.push(slot);
+        self.firsts.push(first);
+        if self.firsts.len() >= FIRSTS {
+            self.ask_for_firsts();
+        }
+    }
+
+    /// Elements before which walks begin are asked for in a row, too.
+    #[inline(never)]
+    fn ask_for_firsts(&mut self) {
+        for first in self.firsts.drain(..) {
+            first.prefetch();
+        }
+    }
+
+    /// Those whose time is over go no further.
+    #[cold]
+    fn stop_late(&mut self, now: Time) {
+        self.deadline = Time::NEVER;
+        for slot in &self.queue {
+            let walker = &mut self.by_slot[*slot as usize];
+            if now < walker.deadline {
+                self.deadline = self.deadline.min(walker.deadline);
+            } else {
+                walker.stop();
+            }
+        }
+    }
+
+    /// So many walks take a step. Those that end there are found in `over`. Returns whether all of
+    /// them have taken more steps than `long_steps`.
+    #[inline(never)]
+    fn advance<M: Memory>(&mut self, turns: usize, memory: &M, long_steps: u32) -> bool {
+        self.ask_for_firsts();
+        let Walks { by_slot, queue, over, row: taken, .. } = self;
+        let mut eye = Eye { memory, shown: View::NONE.shown, seen: Seen::NOTHING };
+        for row in queue[..turns].chunks_mut(ROW) {
+            let taken = &mut taken[..row.len()];
+            // Those before have certainly taken their steps.
+            let mut certain = 0;
+            while let Some((count, at)) =
+                eye.look(&mut row[certain..], &mut taken[certain..], by_slot, over)
+            {
+                let part = certain..certain + count + 1;
+                certain = part.end;
+                leave(at, memory, &mut row[part.clone()], &mut taken[part], by_slot, over);
+            }
+            take_back_unless_whole(memory, &mut row[certain..], &taken[certain..], by_slot, over);
+            for Taken { lines, .. } in &*taken {
+                lines.prefetch();
+            }
+        }
+        let mut moved = queue[..turns].iter().filter(|slot| **slot != OVER).chain(&*over);
+        let are_long = moved.all(|slot| by_slot[*slot as usize].hops() > long_steps);
+        // Those that have not had their turn are the first in the next round.
+        queue.rotate_left(turns);
+        if !over.is_empty() {
+            queue.retain(|slot| *slot != OVER);
+        }
+        are_long
+    }
+}
+
+/// What walks are looking at.
+struct Eye<'a, M> {
+    memory: &'a M,
+    /// As in their views.
+    shown: u64,
+    seen: Seen<'a>,
+}
+
+impl<M: Memory> Eye<'_, M> {
+    /// Walks take a step, up to one that leads into another region: how many stand before it, and
+    /// where it leads. A function of its own has all of this in registers.
+    #[inline(never)]
+    fn look(
+        &mut self,
+        row: &mut [u32],
+        taken: &mut [Taken],
+        by_slot: &mut [Walker],
+        over: &mut Vec<u32>,
+    ) -> Option<(usize, Pointer)> {
+        let Eye { memory, mut shown, mut seen } = *self;
+        let mut left = None;
+        for (place, (slot, taken)) in row.iter_mut().zip(taken).enumerate() {
+            let walker = &mut by_slot[*slot as usize];
+            if walker.view.shown != shown {
+                shown = walker.view.shown;
+                seen = memory.seen(&walker.view);
+            }
+            taken.from = walker.address;
+            match walker.step(memory, &seen) {
+                Look::Passed => taken.lines = seen.lines(walker.address, &walker.places),
+                Look::Ends => end(slot, over),
+                Look::Leaves(at) => {
+                    left = Some((place, at));
+                    break;
+                }
+            }
+        }
+        *self = Eye { memory, shown, seen };
+        left
+    }
+}
+
+/// A walk of a row is over.
+#[inline(always)]
+fn end(slot: &mut u32, over: &mut Vec<u32>) {
+    over.push(core::mem::replace(slot, OVER));
+}
+
+/// The last walk of a part of a row leads into another region. The others may yet be taken back.
+#[inline(never)]
+fn leave<M: Memory>(
+    at: Pointer,
+    memory: &M,
+    row: &mut [u32],
+    taken: &mut [Taken],
+    by_slot: &mut [Walker],
+    over: &mut Vec<u32>,
+) {
+    let (Some((slot, row)), Some((last, taken))) = (row.split_last_mut(), taken.split_last_mut())
+    else {
+        return;
+    };
+    take_back_unless_whole(memory, row, taken, by_slot, over);
+    let walker = &mut by_slot[*slot as usize];
+    if memory.is_whole() && walker.enter(at, memory) {
+        last.lines = memory.seen(&walker.view).lines(at.address, &walker.places);
+    } else {
+        end(slot, over);
+    }
+}
+
+/// If pages were missing while walks took a step, all of those are over before it.
+#[inline(always)]
+fn take_back_unless_whole<M: Memory>(
+    memory: &M,
+    row: &mut [u32],
+    taken: &[Taken],
+    by_slot: &mut [Walker],
+    over: &mut Vec<u32>,
+) {
+    if !memory.is_whole() {
+        take_back(row, taken, by_slot, over);
+    }
+}
+
+#[cold]
+fn take_back(row: &mut [u32], taken: &[Taken], by_slot: &mut [Walker], over: &mut Vec<u32>) {
+    for (slot, Taken { from, .. }) in row.iter_mut().zip(taken) {
+        if *slot != OVER {
+            by_slot[*slot as usize].step_back(*from);
+            end(slot, over);
+        }
     }
 }
 
@@ -145,13 +361,13 @@ impl<P: Copy> Op<P> {
         turn: &mut Turn<'_, M>,
     ) -> After {
         let walk = kernel.walk();
-        match turn.memory.view(self.grant(), walk.from.region) {
-            Some(view) if !self.is_strand() && self.payload.length == 0 => {
+        let places = Places::new(walk.element_bytes, walk.places);
+        match (turn.memory.view(self.grant(), walk.from.region), places) {
+            (Some(view), Some(places)) if !self.is_strand() && self.payload.length == 0 => {
                 self.state = State::Walking;
-                let walker = self.walker(&walk, view, turn);
-                let walks = &mut turn.facilities.walks;
-                walks.by_slot[self.slot as usize] = walker;
-                walks.queue.push(self.slot);
+                let first = turn.memory.seen(&view).lines(walk.from.address, &places);
+                let walker = self.walker(&walk, view, places, turn);
+                turn.facilities.walks.begin(self.slot, walker, first);
                 After::Walk
             }
             _ => {
@@ -161,25 +377,27 @@ impl<P: Copy> Op<P> {
         }
     }
 
-    fn walker<M>(&self, walk: &Walk, view: View, turn: &Turn<'_, M>) -> Walker {
+    #[inline(always)]
+    fn walker<M>(&self, walk: &Walk, view: View, places: Places<2>, turn: &Turn<'_, M>) -> Walker {
         // The last step is the kernel's, which hears how far it came.
         let steps = turn.limits.steps.saturating_sub(self.steps + 1);
         let bytes = turn.limits.bytes.saturating_sub(self.bytes);
-        let fitting = bytes.checked_div(walk.element_bytes.into()).unwrap_or(0);
-        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        let mut hops_max = walk.hops_max.min(steps);
+        if u64::from(hops_max) * u64::from(walk.element_bytes) > bytes {
+            // Less than what was there.
+            hops_max = (bytes / u64::from(walk.element_bytes)) as u32;
+        }
         Walker {
             address: walk.from.address,
             key: walk.key,
             deadline: self.deadline,
             view,
-            hops: 0,
-            hops_max: walk.hops_max.min(steps).min(fitting),
-            places: walk.places,
-            element_bytes: walk.element_bytes,
+            hops_max,
+            hops_left: hops_max,
+            places,
             form: walk.form,
             region: walk.from.region,
-            is_asked_for: false,
-            is_over: false,
+            stays: walk.form.stays_in(walk.from.region),
         }
     }
 }
@@ -193,68 +411,39 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
         let most = budget.cost.saturating_sub(self.cost).max(1 + budget.cost / 4);
         let turns = walks.queue.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         self.cost += turns as u64;
-        let (mut shortest, mut are_over) = (u32::MAX, false);
-        let Walks { by_slot, queue } = walks;
-        for row in queue[..turns].chunks(ROW) {
-            for slot in row {
-                let walker = &mut by_slot[*slot as usize];
-                walker.is_over = !walker.step(memory, *now);
-                are_over |= walker.is_over;
-                shortest = shortest.min(walker.hops);
-            }
-            for slot in row {
-                by_slot[*slot as usize].prefetch(memory);
-            }
+        if *now >= walks.deadline {
+            walks.stop_late(*now);
         }
-        // Those that have not had their turn are the first in the next round.
-        queue.rotate_left(turns);
-        let mut are_long = shortest > budget.rounds;
-        if are_over {
-            are_long &= self.end_walks(memory, budget);
+        let mut are_long = walks.advance(turns, memory, budget.rounds);
+        for next in 0..walks.over.len() {
+            let slot = self.apart.facilities.walks.over[next];
+            are_long &= self.walked(slot, memory) > budget.rounds;
         }
-        are_long
-    }
-
-    /// Takes the walks that are over from the rounds. Returns whether all of their ops have taken
-    /// more steps than there are rounds.
-    fn end_walks(&mut self, memory: &mut M, budget: Budget) -> bool {
-        let (mut kept, mut are_long) = (0, true);
-        // Walks that begin meanwhile stand behind.
-        let count = self.apart.facilities.walks.queue.len();
-        for next in 0..count {
-            let Walks { by_slot, queue } = &mut self.apart.facilities.walks;
-            let slot = queue[next];
-            let walk = by_slot[slot as usize];
-            if walk.is_over {
-                are_long &= self.walked(slot, &walk, memory) > budget.rounds;
-            } else {
-                queue[kept] = slot;
-                kept += 1;
-            }
-        }
-        self.apart.facilities.walks.queue.drain(kept..count);
+        self.apart.facilities.walks.over.clear();
         are_long
     }
 
     /// A walk is over: its kernel goes on. Returns how many steps its op has taken.
-    fn walked(&mut self, index: u32, walk: &Walker, memory: &mut M) -> u32 {
-        let Executor { slots, apart, limits, cost, ready, scratch, .. } = self;
+    fn walked(&mut self, index: u32, memory: &mut M) -> u32 {
+        let Executor { slots, apart, limits, cost, ready, over, scratch, .. } = self;
         let Slot { op, kernel } = &mut slots[index as usize];
         if matches!(op.state, State::Cancelled) {
             ready.push(index);
             return op.steps;
         }
-        let (hops, at) = (walk.hops, Pointer { region: walk.region, address: walk.address });
+        let walk = &apart.facilities.walks.by_slot[index as usize];
+        let element_bytes = walk.places.length();
+        let (hops, at) = (walk.hops(), Pointer { region: walk.region, address: walk.address });
         op.steps += hops;
-        op.bytes += u64::from(hops) * u64::from(walk.element_bytes);
+        op.bytes += u64::from(hops) * u64::from(element_bytes);
         let steps = op.steps;
         if apart.facilities.now >= op.deadline && !must_end(kernel) {
             op.finish(Status::Expired, false);
-            ready.push(index);
+            over.push(index);
             return steps;
         }
         let Some(kernel) = kernel.as_mut() else { return steps };
-        let element = scratch.get_mut(..usize::from(walk.element_bytes)).unwrap_or_default();
+        let element = scratch.get_mut(..usize::from(element_bytes)).unwrap_or_default();
         let fits = op.bytes + element.len() as u64 <= limits.bytes;
         let is_here = fits && walk.view.number == walk.region;
         let element: &[u8] = match is_here && memory.copy(&walk.view, walk.address, element) {
@@ -271,6 +460,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             After::Park => self.park(index),
             After::Split => self.await_strands(index),
             After::Walk => {}
+            After::Over => over.push(index),
             _ => ready.push(index),
         }
         steps

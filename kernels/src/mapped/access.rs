@@ -8,7 +8,7 @@ use nic_wire::Rkey;
 use super::tables::{Export, MappedMemory, NO_REGION};
 use crate::kernel::Extent;
 use crate::memory::{
-    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, View,
+    Access, AccessError, Atomicity, AtomicityScope, Done, Grant, Memory, Request, Seen, View,
 };
 
 /// What a request will do when it is polled.
@@ -182,56 +182,29 @@ impl Memory for MappedMemory {
         self.check_there(memory)
     }
 
-    #[inline]
+    #[inline(always)]
     fn view(&self, grant: Grant, number: u8) -> Option<View> {
         let export = self.exports.get(usize::from(grant.export))?;
         export.check_serves(grant.generation).ok()?;
         let region = export.reach[usize::from(number)];
         let may_read = export.access.contains(Access::READ) && region != NO_REGION;
-        may_read.then_some(View { grant, number, region, epoch: self.epoch })
+        may_read.then(|| View::new(grant, number, region, self.epoch))
     }
 
     #[inline(always)]
-    fn prefetch(&self, view: &View, address: u64, places: [u16; 2]) {
-        if let Some((memory, offset)) = self.viewed(view, address) {
-            for place in places {
-                memory.prefetch_line(offset.wrapping_add(place.into()));
-            }
+    fn seen(&self, view: &View) -> Seen<'_> {
+        match self.viewed(view, 0) {
+            // Address 0 is that far before the first byte.
+            Some((memory, offset)) => Seen { bytes: memory.sight(), base: offset.wrapping_neg() },
+            None => Seen::NOTHING,
         }
     }
 
     #[inline(always)]
-    fn words(&self, view: &View, address: u64, length: u32, places: [u16; 2]) -> Option<[u64; 2]> {
-        let (memory, offset) = self.viewed(view, address)?;
-        let words = memory.words_of(offset, length, places)?;
-        if nic_shm::faults() != self.faults_seen {
-            return None;
-        }
-        // What is looked at next is not older than what was just seen.
+    fn is_whole(&self) -> bool {
+        let is_whole = nic_shm::faults() == self.faults_seen;
         fence(Ordering::Acquire);
-        Some(words)
-    }
-
-    #[inline(always)]
-    fn ask(&self, view: &View, address: u64, length: u32) -> bool {
-        let Some((memory, offset)) = self.viewed(view, address) else { return false };
-        let is_within = offset <= memory.len() && u64::from(length) <= memory.len() - offset;
-        if is_within {
-            memory.prefetch(offset, length.into());
-        }
-        is_within
-    }
-
-    #[inline(always)]
-    fn word(&self, view: &View, address: u64) -> Option<u64> {
-        let (memory, offset) = self.viewed(view, address)?;
-        let [word] = memory.words_of(offset, 8, [0])?;
-        if nic_shm::faults() != self.faults_seen {
-            return None;
-        }
-        // What is looked at next is not older than what was just seen.
-        fence(Ordering::Acquire);
-        Some(word)
+        is_whole
     }
 
     #[inline(always)]
@@ -316,10 +289,10 @@ impl MappedMemory {
     /// The memory behind a view that is still good, and how far into it an address is.
     #[inline(always)]
     fn viewed(&self, view: &View, address: u64) -> Option<(&RacyMem, u64)> {
-        if view.epoch != self.epoch {
+        if view.epoch() != self.epoch {
             return None;
         }
-        let region = self.regions.get(usize::from(view.region))?;
+        let region = self.regions.get(usize::from(view.region()))?;
         Some((region.memory.as_ref()?, address.wrapping_sub(region.base)))
     }
 

@@ -4,18 +4,13 @@ use nic_wire::KernelId;
 use zerocopy::IntoBytes;
 
 use super::layout::{Arguments, ELEMENT_BYTES_MAX, Flags, Predicate, ReplyHeader, Value};
-use crate::TRANSFER_BYTES_MAX;
+use super::shape::{Shape, UNIT};
 use crate::kernel::{
     BadArguments, Call, Continuation, Event, Extent, Kernel, Origin, Outcome, Pointer, Step,
 };
 use crate::pointer_form::PointerForm;
 use crate::reply::Reply;
 use crate::walk::Walk;
-
-/// Bytes of a unit, in which places within an element are counted.
-const UNIT: i32 = 4;
-/// Bytes of a pointer.
-const POINTER_BYTES: i32 = 8;
 
 /// Walks from element to element until a field fits.
 #[derive(Clone, Copy, Debug)]
@@ -27,10 +22,7 @@ pub struct Traverse {
     /// How its pointers, and those to values, are written.
     form: PointerForm,
     value_form: PointerForm,
-    flags: Flags,
-    predicate: Predicate,
-    descend: Predicate,
-    value: Value,
+    shape: Shape,
     /// Who named the element under way.
     origin: Origin,
     /// Elements looked at, and how many there may be.
@@ -47,63 +39,52 @@ impl Kernel for Traverse {
     const ID: KernelId = KernelId::TRAVERSE;
     const IS_BUILT_IN: bool = true;
 
-    #[inline]
+    #[inline(always)]
     fn begin(call: &Call<'_>) -> Result<Self, BadArguments> {
-        let arguments = Arguments::decode(call.arguments)?;
-        let bad = |field| BadArguments::Value { field };
+        let arguments = Arguments::view(call.arguments)?;
         call.reply_fits(ReplyHeader::BYTES as u32)?;
-        let flags = Flags::from_bits(arguments.flags.get()).ok_or(bad("flags"))?;
+        let shape = Shape::of(arguments)?;
         let region = call.region(arguments.region.get())?;
         let value_region = call.region(arguments.value_region.get())?;
-        let (form, value_form) = if flags.contains(Flags::TAGGED) {
+        let (form, value_form) = if shape.flags.contains(Flags::TAGGED) {
             (PointerForm::Tagged, PointerForm::Tagged)
         } else {
             (PointerForm::Plain { region }, PointerForm::Plain { region: value_region })
         };
+        let hops_max = hops_max(arguments)?;
+        shape.check(arguments).map_err(|field| BadArguments::Value { field })?;
         // A walk that goes on stands where a pointer has led it.
         let is_first = arguments.hops_before.get() == 0;
-        let predicate = Predicate::from_code(arguments.predicate).ok_or(bad("predicate"))?;
-        let traverse = Traverse {
-            arguments,
+        Ok(Traverse {
+            arguments: *arguments,
             at: Pointer { region, address: arguments.start.get() },
             form,
             value_form,
-            flags,
-            predicate,
-            descend: Predicate::from_code(arguments.descend).ok_or(bad("descend"))?,
-            value: Value::from_code(arguments.value).ok_or(bad("value"))?,
+            shape,
             origin: if is_first { Origin::Arguments } else { Origin::Followed },
             hops: 0,
-            hops_max: hops_max(&arguments)?,
+            hops_max,
             levels: arguments.levels.get(),
-            plain: plain_places(&arguments, flags, predicate),
-        };
-        traverse.check_fields().map_err(bad)?;
-        traverse.check_value().map_err(bad)?;
-        Ok(traverse)
+            plain: shape.plain_places(arguments),
+        })
     }
 
     #[inline(always)]
     fn step(&mut self, event: Event<'_>, reply: &mut Reply<'_>) -> Step {
-        match event {
-            Event::Start => self.go_on(),
+        let element = match event {
+            Event::Start => return self.go_on(),
+            Event::Fetched(element) => element,
             Event::Walked { at, hops, element } => {
-                self.hops = self.hops.saturating_add(hops);
-                self.at = at;
-                if hops > 0 {
-                    self.origin = Origin::Followed;
+                self.walked(at, hops, element);
+                if element.is_empty() || self.hops >= self.hops_max {
+                    return self.fetch();
                 }
-                if hops == 0 && element.is_empty() {
-                    // Nobody walks here.
-                    self.plain = None;
-                }
-                let is_there = !element.is_empty() && self.hops < self.hops_max;
-                if is_there { self.look(element, reply) } else { self.fetch() }
+                element
             }
-            Event::Fetched(element) => self.look(element, reply),
-            Event::Replied { .. } => Step::DONE,
-            _ => Step::UNEXPECTED,
-        }
+            Event::Replied { .. } => return Step::DONE,
+            _ => return Step::UNEXPECTED,
+        };
+        self.look(element, reply)
     }
 
     fn walk(&self) -> Walk {
@@ -126,7 +107,7 @@ impl Kernel for Traverse {
         if let PointerForm::Plain { region } = self.value_form {
             arguments.value_region = u16::from(region).into();
         }
-        if self.predicate == Predicate::AtDepth {
+        if self.shape.predicate == Predicate::AtDepth {
             arguments.key = arguments.key.get().saturating_sub(self.hops.into()).into();
         }
         Some(Continuation::new(&arguments.encode()))
@@ -134,6 +115,7 @@ impl Kernel for Traverse {
 }
 
 /// The bounds of the arguments, as a number of elements.
+#[inline(always)]
 fn hops_max(arguments: &Arguments) -> Result<u32, BadArguments> {
     let (hops, bytes) = (arguments.hops_max.get(), arguments.bytes_max.get());
     let element = u32::from(arguments.element_bytes.get());
@@ -141,26 +123,13 @@ fn hops_max(arguments: &Arguments) -> Result<u32, BadArguments> {
         return Err(BadArguments::Value { field: "element_bytes" });
     }
     let hops = if hops == 0 { u32::MAX } else { hops };
-    match (bytes, bytes / element) {
-        (0, _) => Ok(hops),
-        (_, 0) => Err(BadArguments::Value { field: "bytes_max" }),
-        (_, fitting) => Ok(hops.min(fitting)),
+    if bytes == 0 {
+        return Ok(hops);
     }
-}
-
-/// Where an element has its field and its pointer, in bytes, for a walk along one chain that looks
-/// for one value; `None` if the arguments, which were checked, ask for more.
-fn plain_places(arguments: &Arguments, flags: Flags, predicate: Predicate) -> Option<[u16; 2]> {
-    let mask = arguments.mask.get();
-    let is_plain = predicate == Predicate::Equal
-        && arguments.levels.get() == 0
-        && mask.is_power_of_two()
-        && flags.contains(Flags::NEXT)
-        && !flags.contains(Flags::SHORT_KEYS);
-    let next = i32::from(arguments.next_offset) * UNIT;
-    // Below 64.
-    let field = mask.trailing_zeros() as u16 * UNIT as u16;
-    is_plain.then_some([field, u16::try_from(next).ok()?])
+    match bytes / element {
+        0 => Err(BadArguments::Value { field: "bytes_max" }),
+        fitting => Ok(hops.min(fitting)),
+    }
 }
 
 /// A look at one element.
@@ -169,6 +138,19 @@ impl Traverse {
     #[inline(always)]
     fn go_on(&self) -> Step {
         if self.plain.is_some() && self.hops < self.hops_max { Step::Walk } else { self.fetch() }
+    }
+
+    /// The walk has come to an element, of which there may be a copy.
+    #[inline(always)]
+    fn walked(&mut self, at: Pointer, hops: u32, element: &[u8]) {
+        self.hops = self.hops.saturating_add(hops);
+        self.at = at;
+        if hops > 0 {
+            self.origin = Origin::Followed;
+        } else if element.is_empty() {
+            // Nobody walks here.
+            self.plain = None;
+        }
     }
 
     /// Fetches the element, unless a bound is reached.
@@ -186,12 +168,12 @@ impl Traverse {
         let depth = u64::from(self.hops);
         self.hops = self.hops.saturating_add(1);
         let is_inner = self.levels > 0;
-        if !is_inner || self.flags.contains(Flags::MATCH_ABOVE) {
-            let found = if self.predicate == Predicate::AtDepth {
+        if !is_inner || self.shape.flags.contains(Flags::MATCH_ABOVE) {
+            let found = if self.shape.predicate == Predicate::AtDepth {
                 (depth == self.arguments.key.get()).then_some(0)
             } else {
                 let is_there = |field| !self.is_empty(element, field);
-                self.first_field(element, self.predicate, is_there)
+                self.first_field(element, self.shape.predicate, is_there)
             };
             if let Some(field) = found {
                 return self.found(element, field, reply);
@@ -214,25 +196,25 @@ impl Traverse {
     fn next(&self, element: &[u8]) -> Option<u64> {
         let mut place = i32::from(self.arguments.next_offset) * UNIT;
         if self.levels > 0 {
-            if let Some(field) = self.first_field(element, self.descend, |_| true) {
-                place = self.child_place(field);
+            if let Some(field) = self.first_field(element, self.shape.descend, |_| true) {
+                place = self.shape.child_place(&self.arguments, field);
             }
-        } else if !self.flags.contains(Flags::NEXT) {
+        } else if !self.shape.flags.contains(Flags::NEXT) {
             return None;
         }
         Some(word(element, place))
     }
 
     /// Replies with what matched.
-    #[inline(never)]
+    #[inline(always)]
     fn found(&self, element: &[u8], field: i32, reply: &mut Reply<'_>) -> Step {
         let mut header = self.header();
         header.is_found = 1;
         // Below 64.
         header.field = (field / UNIT) as u8;
-        let place = self.value_place(field);
+        let place = self.shape.value_place(&self.arguments, field);
         let length = self.arguments.value_length.get();
-        match self.value {
+        match self.shape.value {
             Value::None => self.end(&header, reply),
             Value::Pointer => {
                 let Some(at) = self.value_form.follow(word(element, place)) else {
@@ -258,7 +240,7 @@ impl Traverse {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn end(&self, header: &ReplyHeader, reply: &mut Reply<'_>) -> Step {
         match reply.append(header.as_bytes()) {
             Ok(()) => Step::DONE,
@@ -286,11 +268,12 @@ impl Traverse {
     /// Whether no value belongs to a field.
     #[inline]
     fn is_empty(&self, element: &[u8], field: i32) -> bool {
-        self.value == Value::Pointer && word(element, self.value_place(field)) == 0
+        self.shape.value == Value::Pointer
+            && word(element, self.shape.value_place(&self.arguments, field)) == 0
     }
 
     /// The byte at which the first field begins that fits and counts.
-    #[inline]
+    #[inline(always)]
     fn first_field(
         &self,
         element: &[u8],
@@ -302,7 +285,7 @@ impl Traverse {
         while rest != 0 {
             let place = rest.trailing_zeros() as i32 * UNIT;
             rest &= rest - 1;
-            let field = match self.key_bytes() {
+            let field = match self.shape.key_bytes() {
                 4 => number(element, place),
                 _ => word(element, place),
             };
@@ -318,85 +301,6 @@ impl Traverse {
             }
         }
         None
-    }
-}
-
-/// Places within an element. All of them lie within it, since arguments are checked.
-impl Traverse {
-    #[inline]
-    fn key_bytes(&self) -> i32 {
-        if self.flags.contains(Flags::SHORT_KEYS) { 4 } else { 8 }
-    }
-
-    #[inline]
-    fn value_place(&self, field: i32) -> i32 {
-        let from = if self.flags.contains(Flags::RELATIVE) { field } else { 0 };
-        from + i32::from(self.arguments.value_offset) * UNIT
-    }
-
-    #[inline]
-    fn child_place(&self, field: i32) -> i32 {
-        field + i32::from(self.arguments.child_offset) * UNIT
-    }
-
-    fn holds(&self, place: i32, length: i32) -> bool {
-        let element = i32::from(self.arguments.element_bytes.get());
-        place >= 0 && place <= element && length <= element - place
-    }
-
-    /// The bytes at which the first and the last field begin.
-    fn outermost_fields(&self) -> [i32; 2] {
-        let mask = self.arguments.mask.get();
-        if mask == 0 {
-            return [0, 0];
-        }
-        [mask.trailing_zeros() as i32 * UNIT, (63 - mask.leading_zeros() as i32) * UNIT]
-    }
-
-    /// Whether fields and the pointers that lead on lie within the element; the field that is
-    /// wrong if not.
-    fn check_fields(&self) -> Result<(), &'static str> {
-        let [first, last] = self.outermost_fields();
-        let has_fields = self.arguments.mask.get() != 0;
-        if self.predicate == Predicate::AtDepth {
-            // Depths are counted along one chain, and there is no field to count from.
-            if has_fields || self.levels > 0 || self.flags.contains(Flags::RELATIVE) {
-                return Err("predicate");
-            }
-        } else if !has_fields || !self.holds(last, self.key_bytes()) {
-            return Err("mask");
-        }
-        let next = i32::from(self.arguments.next_offset) * UNIT;
-        let leads_on = self.levels > 0 || self.flags.contains(Flags::NEXT);
-        if leads_on && !self.holds(next, POINTER_BYTES) {
-            return Err("next_offset");
-        }
-        if self.levels > 0 {
-            if self.descend == Predicate::AtDepth {
-                return Err("descend");
-            }
-            let holds = |field| self.holds(self.child_place(field), POINTER_BYTES);
-            if !holds(first) || !holds(last) {
-                return Err("child_offset");
-            }
-        }
-        Ok(())
-    }
-
-    /// The same of the value.
-    fn check_value(&self) -> Result<(), &'static str> {
-        let length = self.arguments.value_length.get();
-        let within = match self.value {
-            Value::None if length == 0 => return Ok(()),
-            Value::Pointer if length <= TRANSFER_BYTES_MAX => POINTER_BYTES,
-            Value::Within if length <= ELEMENT_BYTES_MAX.into() => length as i32,
-            _ => return Err("value_length"),
-        };
-        let holds = |field| self.holds(self.value_place(field), within);
-        match self.outermost_fields().into_iter().all(holds) {
-            true => Ok(()),
-            false => Err("value_offset"),
-        }
     }
 }
 

@@ -233,7 +233,13 @@ impl Arguments {
     /// Another length than [`Self::BYTES`].
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<Self, BadArguments> {
-        Self::read_from_bytes(bytes)
+        Self::view(bytes).copied()
+    }
+
+    /// The same where they are.
+    #[inline]
+    pub(super) fn view(bytes: &[u8]) -> Result<&Self, BadArguments> {
+        Self::ref_from_bytes(bytes)
             .map_err(|_| BadArguments::Length { found: bytes.len(), expected: Self::BYTES })
     }
 }

@@ -58,6 +58,7 @@
 
 mod kernel;
 mod layout;
+mod shape;
 pub mod writer;
 
 pub use kernel::Traverse;

@@ -19,6 +19,7 @@ mod lost;
 /// The portable copies, to be tested where the assembly is what is used.
 #[cfg(all(test, not(any(miri, loom))))]
 mod portable;
+mod sight;
 mod words;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(any(miri, loom))))]
 mod x86_64;
@@ -34,6 +35,7 @@ pub(crate) use copying::{copy_in, copy_out};
 #[cfg(feature = "os")]
 pub(crate) use lost::FAULTS;
 pub use lost::faults;
+pub use sight::{Lines, Places, Sight};
 pub use words::Word32;
 
 /// Bytes of a cache line: what one prefetch brings, and how far apart contended words are kept.
@@ -258,64 +260,18 @@ impl RacyMem {
         Ok(())
     }
 
-    /// Copies of words of 8 bytes, little-endian, so many bytes into a range; they need not be
-    /// aligned. `None`: the range leaves the memory, or a word the range.
-    #[inline(always)]
-    #[must_use]
-    pub fn words_of<const COUNT: usize>(
-        &self,
-        offset: u64,
-        length: u32,
-        places: [u16; COUNT],
-    ) -> Option<[u64; COUNT]> {
-        let start = self.readable(offset, length.into()).ok()?;
-        let mut words = [0; COUNT];
-        for (word, place) in words.iter_mut().zip(places) {
-            if u32::from(place) + 8 > length {
-                return None;
-            }
-            // SAFETY: the 8 bytes lie within the range, which was found to lie within the memory.
-            *word = u64::from_le(unsafe { copying::read8(start.add(place.into())) });
-        }
-        Some(words)
-    }
-
     /// Asks for the cache lines of a range, so that a copy soon after finds them. A hint: a range
     /// that leaves the memory is cut off, and so is what goes beyond [`PREFETCH_BYTES_MAX`].
     #[inline(always)]
     pub fn prefetch(&self, offset: u64, len: u64) {
-        self.each_line(offset, len, copying::prefetch_line);
-    }
-
-    /// Asks for the cache line at an offset; a hint, as [`prefetch`](Self::prefetch) is.
-    #[inline(always)]
-    pub fn prefetch_line(&self, offset: u64) {
-        if offset < self.len {
-            copying::prefetch_line(self.base.as_ptr().wrapping_add(offset as usize));
-        }
+        self.sight().each_line(offset, len, copying::prefetch_line);
     }
 
     /// As [`prefetch`](Self::prefetch), for lines that will be written and that others may have in
     /// their caches.
     #[inline(always)]
     pub fn prefetch_for_write(&self, offset: u64, len: u64) {
-        self.each_line(offset, len, copying::prefetch_line_for_write);
-    }
-
-    #[inline(always)]
-    fn each_line(&self, offset: u64, len: u64, ask: impl Fn(*const u8)) {
-        if offset >= self.len || len == 0 {
-            return;
-        }
-        let len = len.min(self.len - offset).min(PREFETCH_BYTES_MAX);
-        let start = self.base.as_ptr().wrapping_add(offset as usize);
-        ask(start);
-        // Nearly always that was all.
-        let mut ahead = CACHE_LINE_BYTES as usize - start.addr() % CACHE_LINE_BYTES as usize;
-        while ahead < len as usize {
-            ask(start.wrapping_add(ahead));
-            ahead += CACHE_LINE_BYTES as usize;
-        }
+        self.sight().each_line(offset, len, copying::prefetch_line_for_write);
     }
 
     /// The address of a range that lies within the memory.

@@ -5,14 +5,14 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-/// Reads 8 bytes; in one load where they are aligned.
+/// Reads 8 bytes, so many behind an address; in one load where they are aligned.
 ///
 /// # Safety
-/// `from` must be readable for 8 bytes and only ever be changed by atomic accesses.
-pub(crate) unsafe fn read8(from: *const u8) -> u64 {
+/// `from + at` must be readable for 8 bytes and only ever be changed by atomic accesses.
+pub(crate) unsafe fn read8(from: *const u8, at: usize) -> u64 {
     let mut bytes = [0; 8];
     // SAFETY: the caller vouches for the range.
-    unsafe { copy_in(from, bytes.as_mut_ptr(), 8) };
+    unsafe { copy_in(from.add(at), bytes.as_mut_ptr(), 8) };
     u64::from_ne_bytes(bytes)
 }
 

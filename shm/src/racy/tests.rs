@@ -64,7 +64,7 @@ fn portable_copies_do_the_same() {
     let source = numbered(24);
     for at in 0..16 {
         // SAFETY: 8 bytes from an offset of at most 16 lie within the vector.
-        let word = unsafe { portable::read8(source.as_ptr().add(at)) };
+        let word = unsafe { portable::read8(source.as_ptr(), at) };
         assert_eq!(word.to_ne_bytes(), source[at..at + 8]);
     }
     portable::prefetch_line(core::ptr::null());
@@ -75,16 +75,23 @@ fn portable_copies_do_the_same() {
 fn words_of_a_range_are_read_where_they_lie_within() {
     let memory = RacyMem::allocate(64);
     memory.write(0, &numbered(64)).unwrap();
+    let sight = memory.sight();
     let word = |at: usize| u64::from_le_bytes(numbered(64)[at..at + 8].try_into().unwrap());
+    let places = Places::new(24, [16, 3]).unwrap();
     for offset in 0..=40_u64 {
         let at = offset as usize;
-        assert_eq!(memory.words_of(offset, 24, [16, 3]), Some([word(at + 16), word(at + 3)]));
-        assert_eq!(memory.words_of(offset, 24, [0, 17]), None, "beyond its range");
-        memory.prefetch_line(offset);
+        assert_eq!(sight.words(offset, &places), Some([word(at + 16), word(at + 3)]));
+        sight.lines(offset, &places).prefetch();
     }
-    for (offset, length) in [(41, 24), (64, 1), (u64::MAX, 8), (0, 65), (u64::MAX - 7, 8)] {
-        assert_eq!(memory.words_of(offset, length, [0, 0]), None, "{length} at {offset}");
-        memory.prefetch_line(offset);
+    for (length, starts) in [(24, [0, 17]), (24, [u16::MAX, 0]), (7, [0, 0]), (0, [0, 0])] {
+        assert_eq!(Places::new(length, starts), None, "{starts:?} beyond {length}");
+    }
+    for (offset, length) in [(41, 24), (64, 8), (u64::MAX, 8), (0, 65), (u64::MAX - 7, 8)] {
+        let places = Places::new(length, [0, 0]).unwrap();
+        assert_eq!(sight.words(offset, &places), None, "{length} at {offset}");
+        assert_eq!(Sight::NOTHING.words(offset, &places), None);
+        sight.lines(offset, &places).prefetch();
+        Sight::NOTHING.lines(offset, &places).prefetch();
     }
 }
 

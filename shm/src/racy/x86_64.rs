@@ -68,19 +68,20 @@ mover!(
     move1, reg_byte, "mov {a}, [{from}]", "mov [{to}], {a}"; a
 );
 
-/// Reads 8 bytes in one load.
+/// Reads 8 bytes, so many behind an address, in one load.
 ///
 /// # Safety
-/// `from` must be readable for that many bytes. They may be changed by others meanwhile, and need
-/// not be aligned.
+/// `from + at` must be readable for that many bytes. They may be changed by others meanwhile, and
+/// need not be aligned.
 #[inline(always)]
-pub(crate) unsafe fn read8(from: *const u8) -> u64 {
+pub(crate) unsafe fn read8(from: *const u8, at: usize) -> u64 {
     let word: u64;
     // SAFETY: the caller vouches for the range; nothing else is touched.
     unsafe {
         asm!(
-            "mov {word}, [{from}]",
+            "mov {word}, [{from} + {at}]",
             from = in(reg) from,
+            at = in(reg) at,
             word = lateout(reg) word,
             options(nostack, preserves_flags, readonly)
         );

@@ -332,6 +332,60 @@ fn payload_that_comes_amid_a_walk_is_kept() {
     }
 }
 
+/// Zeros stand where pages were: no walk may take them for an element, nor lose its place because
+/// one beside it met them.
+#[test]
+#[cfg(not(any(miri, loom)))]
+fn missing_pages_end_the_walks_that_meet_them_and_no_others() {
+    const COUNT: u64 = 40;
+    nic_shm::survive_faults().unwrap();
+    for (rounds, key) in (0..12).flat_map(|rounds| [(rounds, 0), (rounds, 1000)]) {
+        let mut bench = Bench::<Walkers>::new(64);
+        let path = std::env::temp_dir()
+            .join(std::format!("nic-walks-{}-{rounds}-{key}", std::process::id()));
+        let file = nic_shm::MappedFile::create(&path, 8192).unwrap().memory();
+        let cut = std::fs::File::options().write(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let memories = [RacyMem::allocate(8192), file];
+        let rkeys = [0, 1].map(|place| {
+            for number in 0..COUNT {
+                let next = if number + 1 == COUNT { 0 } else { address(number + 1) };
+                put(&memories[place], number, next);
+            }
+            let home = bench.register(&memories[place]);
+            bench.memory.export(bench.domain, home, ALL, &[], 7).unwrap()
+        });
+        for owner in 0..32 {
+            // Behind the first element, whose key is 0.
+            let start = address(1 + owner / 2 % 4).into();
+            let key = if owner % 2 == 0 { COUNT - 1 } else { key };
+            begin(
+                &mut bench,
+                &rkeys[owner as usize % 2],
+                owner,
+                Arguments { start, ..search(key) },
+            );
+        }
+        run(&mut bench, Time::ZERO, Budget { rounds, ..Budget::default() });
+        cut.set_len(0).unwrap();
+        let over = bench.run(Time::ZERO);
+        assert_eq!(over.len(), 32);
+        for (slot, owner, finish) in over {
+            if owner % 2 == 1 {
+                assert_eq!(finish.status, Status::MemoryLost, "{owner} after {rounds} rounds");
+            } else {
+                let mut reply = [0; ReplyHeader::BYTES];
+                bench.executor.copy_reply(slot, &bench.memory, 0, &mut reply).unwrap();
+                let (header, _) = ReplyHeader::parse(&reply).unwrap();
+                assert_eq!(header.found().unwrap().element.address, address(COUNT - 1));
+                let hops = COUNT - (1 + owner / 2 % 4);
+                assert_eq!(u64::from(header.hops.get()), hops, "{owner} after {rounds} rounds");
+            }
+            bench.executor.free(slot, &mut bench.memory);
+        }
+    }
+}
+
 also_on_dma!(
     payload_that_comes_amid_a_walk_is_kept,
     a_walk_goes_on_where_the_executors_bound_has_stopped_it,
