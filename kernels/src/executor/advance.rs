@@ -126,6 +126,7 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                     }
                 }
             }
+            round.close(&mut self.ready);
             if !self.apart.facilities.walks.is_empty() {
                 round.are_long &= self.advance_walks(memory, budget);
                 round.has_moved = true;
@@ -144,7 +145,6 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
             }
             self.over.clear();
             memory.end_round();
-            round.close(&mut self.ready);
             let (mut moved, mut is_spent) = (round.has_moved, self.cost >= budget.cost);
             let mut are_long = round.are_long;
             if !self.apart.facilities.lookups.is_empty() {

@@ -19,7 +19,7 @@ use nic_wire::{Fate, Status};
 use super::apart::{Apart, Facilities};
 use super::slot::{LOOKED_UP, Op, Slot, State};
 use super::step::Turn;
-use super::strands::{self, STRANDS_MAX};
+use super::strands::{self, STRANDS_MAX, StrandHeader};
 use super::{Budget, Executor, Finish};
 use crate::kernel::Kernel;
 use crate::lookups::Lookups;
@@ -83,7 +83,8 @@ impl<P: Copy> Op<P> {
     ) -> bool {
         let is_bounded = turn.limits.steps < STEPS || turn.limits.bytes < 8;
         let Some(table) = turn.memory.view(self.grant(), lookups.region) else { return false };
-        if is_bounded || self.is_strand() {
+        let longest = self.strands.stride - StrandHeader::BYTES as u32;
+        if is_bounded || self.is_strand() || lookups.length > longest {
             return false;
         }
         let seen = turn.memory.seen(&table);
@@ -94,7 +95,6 @@ impl<P: Copy> Op<P> {
             // Where there is none, reading it finds that out.
             let _ = seen.ask(address, 8);
         }
-        *turn.cost += u64::from(self.strands.count);
         let Lookups { form, length, .. } = *lookups;
         let of_slot = &mut turn.facilities.lookups;
         of_slot.by_slot[self.slot as usize] = Batch { table, values: table, form, length };
@@ -177,7 +177,7 @@ impl Batch {
         let found = self.form.follow(pointer);
         let length = if found.is_some() { self.length } else { 0 };
         let (offset, value) = strands::around(Status::Ok, length, within, into);
-        let Some(at) = found else { return Ok(()) };
+        let Some(at) = found.filter(|_| !value.is_empty()) else { return Ok(()) };
         let address = at.address.wrapping_add(offset.into());
         let is_copied = self.see(at.region, memory) && memory.copy(&self.values, address, value);
         // Somebody's rights have ended since, or pages are missing.
@@ -213,7 +213,8 @@ impl<K: KernelSet, M: Memory> Executor<K, M> {
                 ready.push(index);
                 continue;
             }
-            *cost += u64::from(op.strands.count);
+            // A pointer and a value each. Those who begin pay nothing ahead: others would not be heard.
+            *cost += 2 * u64::from(op.strands.count);
             op.steps += STEPS - 1;
             if op.read_pointers(&mut lookups.by_slot[index as usize], memory) {
                 // No more than the op's room for a reply, which is 32 bits wide.

@@ -7,7 +7,12 @@ use nic_wire::{Fate, KernelId, Rkey, Status, Time};
 
 use crate::bench::{ALL, Bench, op};
 use crate::indirect_read::Arguments;
-use crate::{Access, Budget, Finish, Invocation, Limits, SlotId, StrandHeader};
+use crate::kernel::{BadArguments, Call, Event, Extent, Kernel, Step};
+use crate::read;
+use crate::reply::Reply;
+use crate::{
+    Access, Budget, Finish, Invocation, Limits, Lookups, PointerForm, SlotId, StrandHeader, Strands,
+};
 
 /// Where the table begins, how many entries it has, and how many of them a batch asks for.
 const TABLE: u64 = 4096;
@@ -220,7 +225,93 @@ fn lookups_take_turns_under_the_smallest_budget_and_keep_the_executors_bounds() 
     }
 }
 
+#[test]
+fn who_begins_many_lookups_holds_nobody_up() {
+    let (mut bench, _memory, rkey) = bench(128);
+    for first in 0..60 {
+        start(&mut bench, &rkey, first);
+    }
+    let read = read::Arguments::home(TABLE, 8).encode();
+    for owner in 1000..1005 {
+        bench.start(&rkey, &Invocation { owner, ..op(KernelId::READ, &read) }).unwrap();
+    }
+    for first in 0..60 {
+        start(&mut bench, &rkey, first);
+    }
+    let mut reads = 0;
+    bench.executor.run(&mut bench.memory, Time::ZERO, Budget::default(), &mut |_, owner, _| {
+        reads += u32::from(owner >= 1000);
+    });
+    assert_eq!(reads, 5, "with the first turn");
+}
+
+#[test]
+fn replies_may_be_copied_byte_by_byte_also_at_the_end_of_a_region() {
+    let (mut bench, memory, rkey) = bench(1);
+    memory.write(8192 - 5, b"value").unwrap();
+    point(&memory, 1, 8192 - 5);
+    let arguments = Arguments::new(TABLE, 5, &[0, 1]).unwrap();
+    let slot = bench.start(&rkey, &op(KernelId::INDIRECT_READ, arguments.encoded())).unwrap();
+    bench.run(Time::ZERO);
+    let whole = bench.reply(slot);
+    assert_eq!(whole.len(), 32);
+    assert_eq!(&whole[24..], b"value\0\0\0");
+    for (offset, byte) in whole.iter().enumerate() {
+        let mut copy = [0xff];
+        let copied = bench.executor.copy_reply(slot, &bench.memory, offset as u32, &mut copy);
+        assert_eq!((copied, copy[0]), (Ok(()), *byte), "byte {offset}");
+    }
+}
+
+#[test]
+fn values_that_do_not_fit_their_places_are_refused_as_strands_would() {
+    let mut bench = crate::bench::Bench::<Tight>::new(1);
+    let (_memory, rkey) = bench.region(64);
+    let (finish, reply) = bench.call(&rkey, TooLong::ID, &[], &[]);
+    assert_eq!(finish.status, Status::Ok);
+    let parts: Vec<_> = StrandHeader::parts(&reply, 16).map(Option::unwrap).collect();
+    assert_eq!(parts, [(Status::ReplyTooLong, &[][..]); 2]);
+}
+
+crate::kernel_set! {
+    /// A kernel that says of its lookups what cannot be.
+    enum Tight { TooLong(TooLong) }
+}
+
+/// Looks 9 bytes up where there is room for 8; `true`: a strand.
+struct TooLong(bool);
+
+impl Kernel for TooLong {
+    const ID: KernelId = KernelId(0x8000);
+
+    fn begin(_: &Call<'_>) -> Result<Self, BadArguments> {
+        Ok(TooLong(false))
+    }
+
+    fn step(&mut self, event: Event<'_>, _: &mut Reply<'_>) -> Step {
+        match (self.0, event) {
+            (false, Event::Start) => Step::Split(Strands { count: 2, stride: 16 }),
+            (true, Event::Start) => Step::FetchToReply(Extent::named(0, 8, 9)),
+            (true, Event::Replied { .. }) => Step::DONE,
+            _ => Step::UNEXPECTED,
+        }
+    }
+
+    fn strand(&self, _: u8) -> Option<Self> {
+        Some(TooLong(true))
+    }
+
+    fn lookups(&self) -> Option<Lookups> {
+        Some(Lookups { region: 0, form: PointerForm::Plain { region: 0 }, length: 9 })
+    }
+
+    fn lookup(&self, _: u8) -> u64 {
+        8
+    }
+}
+
 crate::bench::also_on_dma!(
+    replies_may_be_copied_byte_by_byte_also_at_the_end_of_a_region,
     where_one_lookup_fails_strands_say_which,
     values_come_from_what_the_export_may_follow_now,
 );
