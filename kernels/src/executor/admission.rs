@@ -28,17 +28,25 @@ impl<S: KernelSet, M: Memory> Choice<S> for Start<'_, S, M> {
     }
 }
 
+impl<'a> Invocation<'a> {
+    /// What its kernel sees of it.
+    #[inline(always)]
+    fn call(&self, grant: Grant) -> Call<'a> {
+        Call {
+            arguments: self.arguments,
+            home: grant.home(),
+            payload_length: self.payload_length,
+            reply_capacity: self.reply_capacity,
+        }
+    }
+}
+
 impl<S: KernelSet, M: Memory> Start<'_, S, M> {
     /// The same, for what is not worth code of its own where ops are started.
     #[inline(never)]
     fn begin_apart<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
-        let call = Call {
-            arguments: invocation.arguments,
-            home: grant.home(),
-            payload_length: invocation.payload_length,
-            reply_capacity: invocation.reply_capacity,
-        };
+        let call = invocation.call(grant);
         let kernel = K::begin(&call).map_err(|refused| refused.status())?;
         let Slot { op, kernel: place } = slot;
         // Most of these are long, and go on: they are made where they stay.
@@ -57,12 +65,7 @@ impl<S: KernelSet, M: Memory> Start<'_, S, M> {
     #[inline(always)]
     fn begin<K: Kernel>(self, wrap: impl FnOnce(K) -> S) -> Result<After, Status> {
         let Start { slot, grant, invocation, mut turn } = self;
-        let call = Call {
-            arguments: invocation.arguments,
-            home: grant.home(),
-            payload_length: invocation.payload_length,
-            reply_capacity: invocation.reply_capacity,
-        };
+        let call = invocation.call(grant);
         let mut kernel = K::begin(&call).map_err(|refused| refused.status())?;
         let op = &mut slot.op;
         op.begin(grant, invocation);

@@ -138,16 +138,9 @@ impl<P: Copy> Op<P> {
     ) -> Result<(), Status> {
         let mut batch = apart.facilities.lookups.by_slot[self.slot as usize];
         let pointers = self.gather.bytes().as_chunks::<8>().0;
-        let stride = self.strands.stride as usize;
-        let (mut place, mut within) = (offset as usize / stride, offset as usize % stride);
-        let mut rest = into;
-        while !rest.is_empty() {
-            let count = rest.len().min(stride - within);
-            let (part, behind) = rest.split_at_mut(count);
-            batch.copy(memory, u64::from_ne_bytes(pointers[place]), within, part)?;
-            (place, within, rest) = (place + 1, 0, behind);
-        }
-        Ok(())
+        self.strands.each_part(offset, into, |place, within, part| {
+            batch.copy(memory, u64::from_ne_bytes(pointers[place]), within, part)
+        })
     }
 }
 

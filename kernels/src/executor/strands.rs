@@ -52,6 +52,26 @@ impl Strands {
     pub const fn reply_bytes(&self) -> u64 {
         self.count as u64 * self.stride as u64
     }
+
+    /// Copies a part of such a reply by its strands' parts: `copy` hears of the strand, of how far
+    /// into its part to begin, and of where that goes.
+    #[inline(always)]
+    pub(super) fn each_part(
+        &self,
+        offset: u32,
+        into: &mut [u8],
+        mut copy: impl FnMut(usize, usize, &mut [u8]) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let stride = self.stride as usize;
+        let (mut place, mut within) = (offset as usize / stride, offset as usize % stride);
+        let mut rest = into;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at_mut(rest.len().min(stride - within));
+            copy(place, within, part)?;
+            (place, within, rest) = (place + 1, 0, behind);
+        }
+        Ok(())
+    }
 }
 
 /// What stands before each strand's part of a reply. Behind the part there are zeros.
@@ -399,19 +419,10 @@ impl<P: Copy> Op<P> {
         offset: u32,
         into: &mut [u8],
     ) -> Result<(), Status> {
-        let stride = self.strands.stride as usize;
-        let mut at = offset as usize;
-        let mut rest = into;
-        while !rest.is_empty() {
-            let within = at % stride;
-            let count = rest.len().min(stride - within);
-            let (part, behind) = rest.split_at_mut(count);
-            let number = self.strand(at / stride);
-            apart.strands.ops[usize::from(number)].copy_as_strand(memory, apart, within, part)?;
-            at += count;
-            rest = behind;
-        }
-        Ok(())
+        self.strands.each_part(offset, into, |place, within, part| {
+            let number = usize::from(self.strand(place));
+            apart.strands.ops[number].copy_as_strand(memory, apart, within, part)
+        })
     }
 
     /// Copies a part of what a strand has in its op's reply: header, reply, zeros.
