@@ -2,8 +2,8 @@
 //!
 //! Where all that an op does is to follow pointers, an event and a step for each element cost many
 //! times as much as the two words that are looked at. Such a walk is one line of this table, and all
-//! of them take a step in a row. Their elements are asked for in a row too, for the reason that
-//! `mapped::ahead` gives.
+//! of them take a step in a row, each asking for its next element: so little lies between two of
+//! these that what `mapped::ahead` is for comes by itself.
 //!
 //! A walk changes nothing and decides nothing. The element before which it ends is fetched by its
 //! kernel like any other, and all that can be wrong with an access is found there.
@@ -26,7 +26,7 @@ use crate::pointer_form::PointerForm;
 use crate::set::KernelSet;
 use crate::walk::Walk;
 
-/// How many elements are looked at, and then asked for, in a row (start).
+/// How many elements are looked at before missing pages are looked for (start).
 const ROW: usize = 128;
 
 /// How many first ones are asked for in a row (start).
@@ -141,19 +141,10 @@ pub(super) struct Walks {
     deadline: Time,
     /// Elements before which walks begin, to be asked for.
     firsts: Vec<Lines<2>>,
-    /// Of a row; they mean nothing between rounds.
-    row: Box<[Taken; ROW]>,
+    /// The elements before the steps of a row; they mean nothing between rounds.
+    from: Box<[u64; ROW]>,
     /// Walks that have ended in this round; empty between rounds.
     over: Vec<u32>,
-}
-
-/// A step that a walk of a row has taken.
-#[derive(Clone, Copy, Debug)]
-struct Taken {
-    /// The element before it.
-    from: u64,
-    /// Those of the element behind it.
-    lines: Lines<2>,
 }
 
 impl Walks {
@@ -164,7 +155,7 @@ impl Walks {
             queue: Vec::with_capacity(slots),
             deadline: Time::NEVER,
             firsts: Vec::with_capacity(FIRSTS),
-            row: Box::new([Taken { from: 0, lines: Lines::NONE }; ROW]),
+            from: Box::new([0; ROW]),
             over: Vec::with_capacity(slots),
         }
     }
@@ -228,23 +219,20 @@ impl Walks {
     #[inline(never)]
     fn advance<M: Memory>(&mut self, turns: usize, memory: &M, long_steps: u32) -> bool {
         self.ask_for_firsts();
-        let Walks { by_slot, queue, over, row: taken, .. } = self;
+        let Walks { by_slot, queue, over, from, .. } = self;
         let mut eye = Eye { memory, shown: View::NONE.shown, seen: Seen::NOTHING };
         for row in queue[..turns].chunks_mut(ROW) {
-            let taken = &mut taken[..row.len()];
+            let from = &mut from[..row.len()];
             // Those before have certainly taken their steps.
             let mut certain = 0;
             while let Some((count, at)) =
-                eye.look(&mut row[certain..], &mut taken[certain..], by_slot, over)
+                eye.look(&mut row[certain..], &mut from[certain..], by_slot, over)
             {
                 let part = certain..certain + count + 1;
                 certain = part.end;
-                leave(at, memory, &mut row[part.clone()], &mut taken[part], by_slot, over);
+                leave(at, memory, &mut row[part.clone()], &from[part], by_slot, over);
             }
-            take_back_unless_whole(memory, &mut row[certain..], &taken[certain..], by_slot, over);
-            for Taken { lines, .. } in &*taken {
-                lines.prefetch();
-            }
+            take_back_unless_whole(memory, &mut row[certain..], &from[certain..], by_slot, over);
         }
         let mut moved = queue[..turns].iter().filter(|slot| **slot != OVER).chain(&*over);
         let are_long = moved.all(|slot| by_slot[*slot as usize].hops() > long_steps);
@@ -272,21 +260,21 @@ impl<M: Memory> Eye<'_, M> {
     fn look(
         &mut self,
         row: &mut [u32],
-        taken: &mut [Taken],
+        from: &mut [u64],
         by_slot: &mut [Walker],
         over: &mut Vec<u32>,
     ) -> Option<(usize, Pointer)> {
         let Eye { memory, mut shown, mut seen } = *self;
         let mut left = None;
-        for (place, (slot, taken)) in row.iter_mut().zip(taken).enumerate() {
+        for (place, (slot, from)) in row.iter_mut().zip(from).enumerate() {
             let walker = &mut by_slot[*slot as usize];
             if walker.view.shown != shown {
                 shown = walker.view.shown;
                 seen = memory.seen(&walker.view);
             }
-            taken.from = walker.address;
+            *from = walker.address;
             match walker.step(memory, &seen) {
-                Look::Passed => taken.lines = seen.lines(walker.address, &walker.places),
+                Look::Passed => seen.lines(walker.address, &walker.places).prefetch(),
                 Look::Ends => end(slot, over),
                 Look::Leaves(at) => {
                     left = Some((place, at));
@@ -311,18 +299,15 @@ fn leave<M: Memory>(
     at: Pointer,
     memory: &M,
     row: &mut [u32],
-    taken: &mut [Taken],
+    from: &[u64],
     by_slot: &mut [Walker],
     over: &mut Vec<u32>,
 ) {
-    let (Some((slot, row)), Some((last, taken))) = (row.split_last_mut(), taken.split_last_mut())
-    else {
-        return;
-    };
-    take_back_unless_whole(memory, row, taken, by_slot, over);
+    let Some((slot, row)) = row.split_last_mut() else { return };
+    take_back_unless_whole(memory, row, from, by_slot, over);
     let walker = &mut by_slot[*slot as usize];
     if memory.is_whole() && walker.enter(at, memory) {
-        last.lines = memory.seen(&walker.view).lines(at.address, &walker.places);
+        memory.seen(&walker.view).lines(at.address, &walker.places).prefetch();
     } else {
         end(slot, over);
     }
@@ -333,18 +318,18 @@ fn leave<M: Memory>(
 fn take_back_unless_whole<M: Memory>(
     memory: &M,
     row: &mut [u32],
-    taken: &[Taken],
+    from: &[u64],
     by_slot: &mut [Walker],
     over: &mut Vec<u32>,
 ) {
     if !memory.is_whole() {
-        take_back(row, taken, by_slot, over);
+        take_back(row, from, by_slot, over);
     }
 }
 
 #[cold]
-fn take_back(row: &mut [u32], taken: &[Taken], by_slot: &mut [Walker], over: &mut Vec<u32>) {
-    for (slot, Taken { from, .. }) in row.iter_mut().zip(taken) {
+fn take_back(row: &mut [u32], from: &[u64], by_slot: &mut [Walker], over: &mut Vec<u32>) {
+    for (slot, from) in row.iter_mut().zip(from) {
         if *slot != OVER {
             by_slot[*slot as usize].step_back(*from);
             end(slot, over);
