@@ -58,6 +58,18 @@ fn beneath() -> Beneath {
     Beneath::Dma(DmaMemory::new(mapped, settings))
 }
 
+/// Memory on a file, and what cuts all of it away.
+#[cfg(not(any(miri, loom)))]
+pub(crate) fn file_to_cut(name: &str, length: u64) -> (RacyMem, impl Fn() + use<>) {
+    nic_shm::survive_faults().unwrap();
+    let name = std::format!("nic-lost-{}-{name}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let file = nic_shm::MappedFile::create(&path, length).unwrap().memory();
+    let cut = std::fs::File::options().write(true).open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    (file, move || cut.set_len(0).unwrap())
+}
+
 /// All that an export can allow.
 pub(crate) const ALL: Access = Access::all();
 

@@ -57,9 +57,8 @@ impl Region {
 #[cfg(test)]
 #[cfg(not(any(miri, loom)))]
 mod tests {
-    use nic_shm::{MappedFile, Places};
+    use nic_shm::Places;
     use nic_wire::Status;
-    use std::fs::File;
 
     use super::*;
     use crate::kernel::Extent;
@@ -71,19 +70,14 @@ mod tests {
 
     /// A region on a file that will be cut short, and one that stays.
     fn two_regions(name: &str) -> (MappedMemory, crate::memory::Grant, impl Fn() + use<>) {
-        nic_shm::survive_faults().unwrap();
-        let name = std::format!("nic-lost-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let file = MappedFile::create(&path, LENGTH).unwrap().memory();
-        let cut = File::options().write(true).open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let (file, cut) = crate::bench::file_to_cut(name, LENGTH);
         let mut memory = MappedMemory::new(Tables::default());
         let domain = memory.add_domain().unwrap();
         let home = memory.register(domain, file, 0).unwrap();
         let other = memory.register(domain, RacyMem::allocate(64), 0).unwrap();
         let rkey = memory.export(domain, home, Access::all(), &[other], 7).unwrap();
         let grant = memory.admit(&rkey).unwrap();
-        (memory, grant, move || cut.set_len(0).unwrap())
+        (memory, grant, cut)
     }
 
     #[test]

@@ -173,6 +173,39 @@ fn values_come_from_what_the_export_may_follow_now() {
     }
 }
 
+/// Zeros stand where pages were: they are neither null pointers nor values.
+#[test]
+#[cfg(not(any(miri, loom)))]
+fn missing_pages_are_told_to_the_ops_that_meet_them_and_no_others() {
+    for is_table_lost in [true, false] {
+        let (mut bench, memory, rkey) = bench(2);
+        let (file, cut) = crate::bench::file_to_cut(&std::format!("{is_table_lost}"), 8192);
+        for index in 0..ENTRIES {
+            point(&file, index, address(index));
+        }
+        let second = bench.register(&file);
+        if !is_table_lost {
+            point(&memory, 20, (1 << 56) | address(20));
+        }
+        let home = if is_table_lost { second } else { 0 };
+        let meets = bench.memory.export(bench.domain, home, ALL, &[second], 1).unwrap();
+        let arguments = if is_table_lost { from(0) } else { from(0).tagged() };
+        let lost = bench.start(&meets, &op(KernelId::INDIRECT_READ, arguments.encoded())).unwrap();
+        let other = start(&mut bench, &rkey, 30);
+        cut();
+        assert!(bench.run(Time::ZERO).iter().all(|(_, _, finish)| finish.status == Status::Ok));
+        let mut reply = alloc::vec![0; bench.executor.reply_length(lost) as usize];
+        let copied = bench.executor.copy_reply(lost, &bench.memory, 0, &mut reply);
+        if is_table_lost {
+            assert_eq!(copied, Ok(()));
+            check(&reply, 0, |_| (Status::MemoryLost, Vec::new()));
+        } else {
+            assert_eq!(copied, Err(Status::MemoryLost), "one of its values is");
+        }
+        check(&bench.reply(other), 30, good);
+    }
+}
+
 #[test]
 fn cancelled_ones_are_gone_and_late_ones_expire() {
     for rounds in 0..3 {

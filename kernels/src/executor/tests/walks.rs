@@ -338,14 +338,9 @@ fn payload_that_comes_amid_a_walk_is_kept() {
 #[cfg(not(any(miri, loom)))]
 fn missing_pages_end_the_walks_that_meet_them_and_no_others() {
     const COUNT: u64 = 40;
-    nic_shm::survive_faults().unwrap();
     for (rounds, key) in (0..12).flat_map(|rounds| [(rounds, 0), (rounds, 1000)]) {
         let mut bench = Bench::<Walkers>::new(64);
-        let path = std::env::temp_dir()
-            .join(std::format!("nic-walks-{}-{rounds}-{key}", std::process::id()));
-        let file = nic_shm::MappedFile::create(&path, 8192).unwrap().memory();
-        let cut = std::fs::File::options().write(true).open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        let (file, cut) = crate::bench::file_to_cut(&std::format!("walks-{rounds}-{key}"), 8192);
         let memories = [RacyMem::allocate(8192), file];
         let rkeys = [0, 1].map(|place| {
             for number in 0..COUNT {
@@ -367,7 +362,7 @@ fn missing_pages_end_the_walks_that_meet_them_and_no_others() {
             );
         }
         run(&mut bench, Time::ZERO, Budget { rounds, ..Budget::default() });
-        cut.set_len(0).unwrap();
+        cut();
         let over = bench.run(Time::ZERO);
         assert_eq!(over.len(), 32);
         for (slot, owner, finish) in over {
